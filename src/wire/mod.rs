@@ -1,0 +1,8 @@
+//! Floor 0, words and bytes: messages, ids, datagram classes, STUN peek, SDP text, media time. Pure: no state, no clock, no I/O.
+
+pub mod classify;
+pub mod ids;
+pub mod media;
+pub mod sdp;
+pub mod signal;
+pub mod stun;
