@@ -1,0 +1,261 @@
+//! Which session a datagram belongs to. Pure and bounded; it answers nobody, and learns a path only when told that ICE accepted it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use thiserror::Error;
+
+use crate::wire::classify::{Class, classify};
+use crate::wire::ids::SessionKey;
+use crate::wire::stun;
+
+/// The transport that a datagram came by.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Transport {
+    /// The shared UDP socket.
+    Udp,
+    /// A framed TCP connection.
+    Tcp,
+}
+
+/// Where a peer's datagrams come from.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Path {
+    /// By which transport.
+    pub transport: Transport,
+    /// The peer's address.
+    pub remote: SocketAddr,
+}
+
+/// Why a datagram goes nowhere. Counted, never logged one by one, never answered.
+#[derive(Clone, Copy, Debug, Eq, Error, Hash, Ord, PartialEq, PartialOrd)]
+pub enum DropReason {
+    /// No protocol that belongs here.
+    #[error("garbage")]
+    Garbage,
+    /// STUN with a ufrag that is not of ours.
+    #[error("unknown_ufrag")]
+    UnknownUfrag,
+    /// From an address that ICE has not accepted.
+    #[error("unknown_source")]
+    UnknownSource,
+    /// The session's mailbox is full.
+    #[error("mailbox_full")]
+    MailboxFull,
+    /// The session refused it: stale, malformed or not authentic.
+    #[error("refused")]
+    Refused,
+}
+
+impl DropReason {
+    /// All of them, for counters.
+    pub const ALL: [Self; 5] =
+        [Self::Garbage, Self::UnknownUfrag, Self::UnknownSource, Self::MailboxFull, Self::Refused];
+}
+
+/// Paths of one session: each interface of a phone, twice over for address changes.
+pub const PATHS_PER_SESSION: usize = 16;
+/// Ufrags of one session: its own, and one more while a restart is under way.
+pub const UFRAGS_PER_SESSION: usize = 2;
+
+/// The maps from names to sessions.
+#[derive(Debug, Default)]
+pub struct Demux {
+    /// We draw the keys, strangers only look up.
+    by_ufrag: HashMap<String, SessionKey>,
+    /// Strangers choose the keys, but only those who passed an ICE check get in.
+    by_path: HashMap<Path, SessionKey>,
+    /// What to forget when a session ends; its sizes are the bounds of the two maps above.
+    owned: HashMap<SessionKey, Owned>,
+}
+
+#[derive(Debug, Default)]
+struct Owned {
+    ufrags: Vec<String>,
+    paths: Vec<Path>,
+}
+
+impl Demux {
+    /// A ufrag of ours now names `key`; past the bound its oldest one goes.
+    pub fn register(&mut self, ufrag: &str, key: SessionKey) {
+        if self.by_ufrag.insert(ufrag.to_owned(), key) == Some(key) {
+            return;
+        }
+        let owned = self.owned.entry(key).or_default();
+        if owned.ufrags.len() == UFRAGS_PER_SESSION {
+            self.by_ufrag.remove(&owned.ufrags.remove(0));
+        }
+        owned.ufrags.push(ufrag.to_owned());
+    }
+
+    /// ICE of `key` accepted a STUN message from `path`. The newest proof wins; past the bound the oldest path goes.
+    pub fn learn(&mut self, path: Path, key: SessionKey) {
+        match self.by_path.insert(path, key) {
+            Some(owner) if owner == key => return,
+            Some(owner) => {
+                if let Some(owned) = self.owned.get_mut(&owner) {
+                    owned.paths.retain(|known| *known != path);
+                }
+            }
+            None => {}
+        }
+        let owned = self.owned.entry(key).or_default();
+        if owned.paths.len() == PATHS_PER_SESSION {
+            self.by_path.remove(&owned.paths.remove(0));
+        }
+        owned.paths.push(path);
+    }
+
+    /// The session ended, or its `PeerConnection` did.
+    pub fn forget(&mut self, key: SessionKey) {
+        if let Some(owned) = self.owned.remove(&key) {
+            for ufrag in &owned.ufrags {
+                self.by_ufrag.remove(ufrag);
+            }
+            for path in &owned.paths {
+                self.by_path.remove(path);
+            }
+        }
+    }
+
+    /// Whose `datagram` from `path` is.
+    ///
+    /// # Errors
+    /// Why it is nobody's.
+    pub fn route(&self, path: Path, datagram: &[u8]) -> Result<SessionKey, DropReason> {
+        match classify(datagram) {
+            Class::Stun => {
+                let peek = stun::peek(datagram).ok_or(DropReason::Garbage)?;
+                match peek.local_ufrag() {
+                    Some(ufrag) => self.by_ufrag.get(ufrag).copied().ok_or(DropReason::UnknownUfrag),
+                    // Responses carry no USERNAME: they come from where a check of ours went and was answered before, or
+                    // from a peer whose own check came first, as it does with every browser.
+                    None => self.by_path(path),
+                }
+            }
+            Class::Dtls | Class::Rtp | Class::Rtcp => self.by_path(path),
+            Class::TurnChannel | Class::Unknown => Err(DropReason::Garbage),
+        }
+    }
+
+    /// How many ufrags and paths are known.
+    #[must_use]
+    pub fn len(&self) -> (usize, usize) {
+        (self.by_ufrag.len(), self.by_path.len())
+    }
+
+    fn by_path(&self, path: Path) -> Result<SessionKey, DropReason> {
+        self.by_path.get(&path).copied().ok_or(DropReason::UnknownSource)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn path(port: u16) -> Path {
+        Path { transport: Transport::Udp, remote: SocketAddr::from(([192, 0, 2, 1], port)) }
+    }
+
+    fn binding(username: Option<&str>) -> Vec<u8> {
+        let mut body = Vec::new();
+        if let Some(name) = username {
+            body.extend(6_u16.to_be_bytes());
+            body.extend(u16::try_from(name.len()).unwrap().to_be_bytes());
+            body.extend(name.as_bytes());
+            body.resize(body.len().next_multiple_of(4), 0);
+        }
+        let kind: u16 = if username.is_some() { 0x0001 } else { 0x0101 };
+        let mut bytes = kind.to_be_bytes().to_vec();
+        bytes.extend(u16::try_from(body.len()).unwrap().to_be_bytes());
+        bytes.extend([0x21, 0x12, 0xa4, 0x42]);
+        bytes.extend([7; 12]);
+        bytes.extend(body);
+        bytes
+    }
+
+    #[test]
+    fn the_front_door_as_a_table() {
+        let (ann, bob) = (SessionKey(1), SessionKey(2));
+        let mut demux = Demux::default();
+        demux.register("ann0", ann);
+        demux.register("bob0", bob);
+        demux.learn(path(1), ann);
+        let dtls = [22; 64];
+        let rtp = [&[128, 111], &[0; 30][..]].concat();
+        let report = [&[128, 200], &[0; 30][..]].concat();
+        let table = [
+            ("a check by its ufrag", binding(Some("ann0:x")), 9, Ok(ann)),
+            ("a check by its ufrag, not by its path", binding(Some("bob0:x")), 1, Ok(bob)),
+            ("a check with a stranger's ufrag", binding(Some("eve0:x")), 1, Err(DropReason::UnknownUfrag)),
+            ("a check without a colon goes by path", binding(Some("ann0")), 9, Err(DropReason::UnknownSource)),
+            ("a response by its path", binding(None), 1, Ok(ann)),
+            ("a response from nowhere", binding(None), 2, Err(DropReason::UnknownSource)),
+            ("DTLS by its path", dtls.to_vec(), 1, Ok(ann)),
+            ("DTLS from nowhere", dtls.to_vec(), 2, Err(DropReason::UnknownSource)),
+            ("RTP by its path", rtp, 1, Ok(ann)),
+            ("RTCP by its path", report, 1, Ok(ann)),
+            ("channel data", vec![0x40; 32], 1, Err(DropReason::Garbage)),
+            ("nothing", vec![], 1, Err(DropReason::Garbage)),
+        ];
+        for (story, datagram, port, expected) in table {
+            assert_eq!(demux.route(path(port), &datagram), expected, "{story}");
+        }
+        let tcp = Path { transport: Transport::Tcp, ..path(1) };
+        assert_eq!(demux.route(tcp, &dtls), Err(DropReason::UnknownSource), "another transport is another path");
+        demux.forget(ann);
+        assert_eq!(demux.route(path(1), &dtls), Err(DropReason::UnknownSource));
+        assert_eq!(demux.route(path(9), &binding(Some("ann0:x"))), Err(DropReason::UnknownUfrag));
+        assert_eq!(demux.len(), (1, 0));
+    }
+
+    #[test]
+    fn a_path_goes_to_its_newest_proof_and_stays_when_the_old_owner_goes() {
+        let mut demux = Demux::default();
+        demux.learn(path(1), SessionKey(1));
+        demux.learn(path(1), SessionKey(2));
+        demux.forget(SessionKey(1));
+        assert_eq!(demux.route(path(1), &[22; 64]), Ok(SessionKey(2)));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Register(u8, u32),
+        Learn(u16, u32),
+        Forget(u32),
+        Route(u16, Vec<u8>),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            (any::<u8>(), 0..6_u32).prop_map(|(ufrag, key)| Op::Register(ufrag, key)),
+            (0..200_u16, 0..6_u32).prop_map(|(port, key)| Op::Learn(port, key)),
+            (0..6_u32).prop_map(Op::Forget),
+            (0..200_u16, proptest::collection::vec(any::<u8>(), 0..80))
+                .prop_map(|(port, bytes)| Op::Route(port, bytes)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_never_outgrows_its_bounds_and_never_routes_to_the_gone(ops in proptest::collection::vec(op(), 0..400)) {
+            let mut demux = Demux::default();
+            let mut live = std::collections::HashSet::new();
+            for op in ops {
+                match op {
+                    Op::Register(ufrag, key) => { demux.register(&format!("{key}-{ufrag}"), SessionKey(key)); live.insert(SessionKey(key)); }
+                    Op::Learn(port, key) => { demux.learn(path(port), SessionKey(key)); live.insert(SessionKey(key)); }
+                    Op::Forget(key) => { demux.forget(SessionKey(key)); live.remove(&SessionKey(key)); }
+                    Op::Route(port, bytes) => if let Ok(key) = demux.route(path(port), &bytes) { prop_assert!(live.contains(&key)); }
+                }
+                let (ufrags, paths) = demux.len();
+                prop_assert!(ufrags <= live.len() * UFRAGS_PER_SESSION && paths <= live.len() * PATHS_PER_SESSION);
+                prop_assert_eq!(demux.owned.values().map(|owned| owned.paths.len()).sum::<usize>(), paths);
+                prop_assert_eq!(demux.owned.values().map(|owned| owned.ufrags.len()).sum::<usize>(), ufrags);
+            }
+            for key in live { demux.forget(key); }
+            prop_assert_eq!(demux.len(), (0, 0));
+        }
+    }
+}

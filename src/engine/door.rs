@@ -1,0 +1,423 @@
+//! One client's door: who may speak, in what order, how much. It authenticates, limits and answers what needs no session.
+
+use std::time::{Duration, Instant};
+
+use crate::wire::ids::SessionId;
+use crate::wire::signal::{ClientMsg, Hello, ServerMsg, SignalFault};
+
+use super::session::{Model, Profile};
+
+/// A socket that has not authenticated by then is closed.
+pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// Message bytes before authentication.
+pub const LIMIT_STRANGER: usize = 16 * 1024;
+/// Message bytes after `hello`.
+pub const LIMIT_CLIENT: usize = 256 * 1024;
+/// Message bytes on a socket that authenticated by `api_key`: images are received and discarded.
+pub const LIMIT_SDK: usize = 16 * 1024 * 1024;
+/// Messages that may come at once: a page trickles dozens of candidates.
+const BURST: u32 = 256;
+/// Messages a second that may come for ever.
+const RATE: u32 = 64;
+
+/// Why a socket is closed (RFC 6455 section 7.4.1).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CloseReason {
+    /// The server goes away: 1001.
+    GoingAway,
+    /// Text that is not UTF-8: 1007.
+    InvalidUtf8,
+    /// Not authenticated, too many messages, or replaced: 1008.
+    Policy(&'static str),
+    /// A message over the limit: 1009.
+    TooBig,
+}
+
+impl CloseReason {
+    /// The close code.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::GoingAway => 1001,
+            Self::InvalidUtf8 => 1007,
+            Self::Policy(_) => 1008,
+            Self::TooBig => 1009,
+        }
+    }
+
+    /// The text that goes with it.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::GoingAway => "the server goes away",
+            Self::InvalidUtf8 => "text is not UTF-8",
+            Self::Policy(text) => text,
+            Self::TooBig => "message too big",
+        }
+    }
+}
+
+/// What came of a token. The driver asks access control, which is none of the door's business.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Admission {
+    /// Let in.
+    Good,
+    /// Kept out, and why.
+    Bad(SignalFault),
+}
+
+/// What a client asks for in the address of its WebSocket.
+#[derive(Clone, Default, Eq, PartialEq)]
+pub struct Wishes {
+    /// `api_key`.
+    pub api_key: Option<String>,
+    /// `model`.
+    pub model: Option<String>,
+    /// `ice_transport_policy`.
+    pub ice_transport_policy: Option<String>,
+    /// `rtp_port`, or `rtp_port_min` and `rtp_port_max`, as text.
+    pub rtp_ports: Option<String>,
+}
+
+impl std::fmt::Debug for Wishes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wishes").field("model", &self.model).finish_non_exhaustive()
+    }
+}
+
+impl Wishes {
+    /// Reads a query string; unknown parameters are ignored, the first of a name counts.
+    #[must_use]
+    pub fn from_pairs<'a>(pairs: impl Iterator<Item = (std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>)>) -> Self {
+        let mut wishes = Self::default();
+        let (mut min, mut max) = (None, None);
+        for (name, value) in pairs {
+            let slot = match name.as_ref() {
+                "api_key" => &mut wishes.api_key,
+                "model" => &mut wishes.model,
+                "ice_transport_policy" => &mut wishes.ice_transport_policy,
+                "rtp_port" => &mut wishes.rtp_ports,
+                "rtp_port_min" => &mut min,
+                "rtp_port_max" => &mut max,
+                _ => continue,
+            };
+            slot.get_or_insert_with(|| value.into_owned());
+        }
+        if min.is_some() || max.is_some() {
+            wishes.rtp_ports.get_or_insert_with(|| {
+                format!("{} to {}", min.as_deref().unwrap_or("?"), max.as_deref().unwrap_or("?"))
+            });
+        }
+        wishes
+    }
+
+    /// The model and the kind of client, once `sdk` says whether the `api_key` was good.
+    ///
+    /// # Errors
+    /// A model that we do not have, a policy or ports that cannot be served: this server has no relay and no port window.
+    pub fn profile(&self, sdk: bool) -> Result<Profile, SignalFault> {
+        let model = match self.model.as_deref() {
+            None | Some("" | "speaker") => Model::Speaker,
+            // An SDK sends names of its own.
+            Some("echo") => Model::Echo,
+            Some(_) if sdk => Model::Echo,
+            Some(unknown) => return Err(SignalFault::about(unknown, SignalFault::UnknownModel)),
+        };
+        if let Some(policy @ ("udp" | "tcp")) = self.ice_transport_policy.as_deref() {
+            return Err(SignalFault::NoRelay(policy.to_owned()));
+        }
+        if let Some(ports) = self.rtp_ports.as_deref() {
+            return Err(SignalFault::about(ports, SignalFault::BadPortRange));
+        }
+        Ok(Profile { model, sdk })
+    }
+}
+
+/// What the driver is to do.
+#[derive(Debug, PartialEq)]
+pub enum DoorEffect {
+    /// Send this.
+    Send(ServerMsg),
+    /// Check this token, then call [`Door::admitted`].
+    Check(Hello),
+    /// Open a session or resume one; the acknowledgement is the driver's, who knows voices and addresses.
+    Attach {
+        /// The session to resume, if it is still there.
+        resume: Option<SessionId>,
+        /// What the session does.
+        profile: Profile,
+    },
+    /// Pass this on to the session.
+    Forward(ClientMsg),
+    /// Close the socket.
+    Close(CloseReason),
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Stage {
+    /// Waits for `hello` until then.
+    Stranger(Instant),
+    /// A token is being checked, or a session opened.
+    Waiting,
+    /// In.
+    Client,
+    /// Closed from our side: nothing more is listened to.
+    Closed,
+}
+
+/// The state of one socket.
+#[derive(Debug)]
+pub struct Door {
+    stage: Stage,
+    wishes: Wishes,
+    sdk: bool,
+    tokens: u32,
+    filled: Instant,
+}
+
+impl Door {
+    /// A client knocks; one that gave an `api_key` must have it checked at once by [`Self::knock`].
+    #[must_use]
+    pub fn new(wishes: Wishes, now: Instant) -> Self {
+        Self { stage: Stage::Stranger(now + HELLO_WITHIN), wishes, sdk: false, tokens: BURST, filled: now }
+    }
+
+    /// What came of the `api_key` in the address.
+    #[must_use]
+    pub fn knock(&mut self, admission: Admission) -> Vec<DoorEffect> {
+        match admission {
+            Admission::Good => {
+                self.sdk = true;
+                self.attach(None)
+            }
+            Admission::Bad(fault) => self.refuse(fault),
+        }
+    }
+
+    /// A text frame.
+    #[must_use]
+    pub fn text(&mut self, text: &str, now: Instant) -> Vec<DoorEffect> {
+        if self.stage == Stage::Closed {
+            return Vec::new();
+        }
+        if !self.spend(now) {
+            return self.refuse(SignalFault::RateLimited);
+        }
+        let message = match ClientMsg::parse(text) {
+            Ok(message) => message,
+            Err(fault) => return vec![DoorEffect::Send(fault.into())],
+        };
+        match (&self.stage, message) {
+            (Stage::Stranger(_), ClientMsg::Hello(hello)) => {
+                self.stage = Stage::Waiting;
+                vec![DoorEffect::Check(hello)]
+            }
+            (Stage::Stranger(_) | Stage::Client, ClientMsg::Ping) => {
+                vec![DoorEffect::Send(ServerMsg::Pong)]
+            }
+            (Stage::Client, ClientMsg::Hello(_)) => {
+                let fault = SignalFault::InvalidMessage("already authenticated".into());
+                vec![DoorEffect::Send(fault.into())]
+            }
+            (Stage::Client, message) => vec![DoorEffect::Forward(message)],
+            _ => vec![DoorEffect::Send(SignalFault::NotAuthenticated.into())],
+        }
+    }
+
+    /// What came of the token in `hello`.
+    #[must_use]
+    pub fn admitted(&mut self, admission: Admission, session: Option<&str>) -> Vec<DoorEffect> {
+        match admission {
+            // An id that is none is an unknown one: a new session.
+            Admission::Good => self.attach(session.and_then(|id| id.parse().ok())),
+            Admission::Bad(fault) => self.refuse(fault),
+        }
+    }
+
+    /// The session is there: its words may come.
+    pub fn attached(&mut self) {
+        self.stage = Stage::Client;
+    }
+
+    /// A fault that ends the connection: its text, then a close.
+    #[must_use]
+    pub fn refuse(&mut self, fault: SignalFault) -> Vec<DoorEffect> {
+        self.stage = Stage::Closed;
+        let reason = match fault {
+            SignalFault::RateLimited => CloseReason::Policy("too many messages"),
+            SignalFault::OverCapacity(text) => CloseReason::Policy(text),
+            SignalFault::NoRelay(_) | SignalFault::BadPortRange(_) | SignalFault::UnknownModel(_) => {
+                CloseReason::Policy("not served here")
+            }
+            _ => CloseReason::Policy("not authenticated"),
+        };
+        vec![DoorEffect::Send(fault.into()), DoorEffect::Close(reason)]
+    }
+
+    /// A binary frame.
+    #[must_use]
+    pub fn binary(&mut self, now: Instant) -> Vec<DoorEffect> {
+        if self.stage == Stage::Closed {
+            return Vec::new();
+        }
+        if !self.spend(now) {
+            return self.refuse(SignalFault::RateLimited);
+        }
+        vec![DoorEffect::Send(SignalFault::InvalidMessage("binary frames are not read here".into()).into())]
+    }
+
+    /// Time passes: a stranger who says nothing is shown out.
+    #[must_use]
+    pub fn tick(&mut self, now: Instant) -> Vec<DoorEffect> {
+        match self.stage {
+            Stage::Stranger(until) if now >= until => {
+                self.stage = Stage::Closed;
+                vec![DoorEffect::Close(CloseReason::Policy("no hello in time"))]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Bytes that a message may have now.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        match self.stage {
+            Stage::Client if self.sdk => LIMIT_SDK,
+            Stage::Client => LIMIT_CLIENT,
+            _ => LIMIT_STRANGER,
+        }
+    }
+
+    fn attach(&mut self, resume: Option<SessionId>) -> Vec<DoorEffect> {
+        match self.wishes.profile(self.sdk) {
+            Ok(profile) => {
+                self.stage = Stage::Waiting;
+                vec![DoorEffect::Attach { resume, profile }]
+            }
+            Err(fault) => self.refuse(fault),
+        }
+    }
+
+    /// Takes one message from the budget.
+    fn spend(&mut self, now: Instant) -> bool {
+        let earned = now.saturating_duration_since(self.filled).as_millis() * u128::from(RATE) / 1000;
+        if earned > 0 {
+            self.tokens = u32::try_from(earned).unwrap_or(BURST).saturating_add(self.tokens).min(BURST);
+            self.filled = now;
+        }
+        self.tokens.checked_sub(1).map(|left| self.tokens = left).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::net::zero;
+
+    fn code(effects: &[DoorEffect]) -> Vec<String> {
+        effects
+            .iter()
+            .map(|effect| match effect {
+                DoorEffect::Send(ServerMsg::Error(error)) => format!("{}: {}", error.code, error.message),
+                DoorEffect::Send(message) => format!("{message:?}"),
+                DoorEffect::Close(reason) => format!("close {}", reason.code()),
+                other => format!("{other:?}").split([' ', '(']).next().unwrap().to_owned(),
+            })
+            .collect()
+    }
+
+    fn open(wishes: Wishes) -> Door {
+        let mut door = Door::new(wishes, zero());
+        assert_eq!(code(&door.text(r#"{"type":"hello","token":"t"}"#, zero())), ["Check"]);
+        assert_eq!(code(&door.admitted(Admission::Good, None)), ["Attach"]);
+        door.attached();
+        door
+    }
+
+    #[test]
+    fn nothing_passes_before_hello() {
+        let mut door = Door::new(Wishes::default(), zero());
+        for text in
+            [r#"{"type":"webrtc_offer","sdp":"v=0"}"#, r#"{"type":"start","voice_id":"x"}"#, r#"{"type":"stop"}"#]
+        {
+            assert_eq!(code(&door.text(text, zero())), ["unauthorized: Not authenticated: send hello first"]);
+        }
+        assert_eq!(code(&door.text(r#"{"type":"ping"}"#, zero())), ["Pong"]);
+        assert_eq!(door.limit(), LIMIT_STRANGER);
+    }
+
+    #[test]
+    fn a_wrong_token_is_told_and_shown_out() {
+        let mut door = Door::new(Wishes::default(), zero());
+        let _ = door.text(r#"{"type":"hello","token":"t"}"#, zero());
+        assert_eq!(
+            code(&door.admitted(Admission::Bad(SignalFault::BadToken), None)),
+            ["unauthorized: Bad token", "close 1008"]
+        );
+        assert_eq!(code(&door.text(r#"{"type":"hello","token":"t"}"#, zero())), [""; 0]);
+        let mut door = Door::new(Wishes::default(), zero());
+        assert_eq!(
+            code(&door.knock(Admission::Bad(SignalFault::BadApiKey))),
+            ["unauthorized: Invalid API key", "close 1008"]
+        );
+    }
+
+    #[test]
+    fn a_client_is_passed_on_and_greets_once() {
+        let mut door = open(Wishes::default());
+        assert_eq!(code(&door.text(r#"{"type":"stop"}"#, zero())), ["Forward"]);
+        assert_eq!(
+            code(&door.text(r#"{"type":"hello","token":"t"}"#, zero())),
+            ["invalid_message: Invalid message: already authenticated"]
+        );
+        assert_eq!(door.limit(), LIMIT_CLIENT);
+        assert_eq!(code(&door.binary(zero())), ["invalid_message: Invalid message: binary frames are not read here"]);
+        assert_eq!(code(&door.text("{", zero())), ["invalid_json: Invalid JSON"]);
+    }
+
+    #[test]
+    fn silence_and_floods_end_a_connection() {
+        let mut door = Door::new(Wishes::default(), zero());
+        assert_eq!(door.tick(zero() + HELLO_WITHIN.mul_f32(0.99)), []);
+        assert_eq!(code(&door.tick(zero() + HELLO_WITHIN)), ["close 1008"]);
+        let mut door = open(Wishes::default());
+        let passed = (0..1000).take_while(|_| code(&door.text(r#"{"type":"stop"}"#, zero())) == ["Forward"]).count();
+        assert_eq!(passed, 255, "hello was one of 256");
+        assert_eq!(door.stage, Stage::Closed);
+        let mut door = open(Wishes::default());
+        for second in 1..600_u64 {
+            for _ in 0..RATE {
+                assert_eq!(code(&door.text(r#"{"type":"stop"}"#, zero() + Duration::from_secs(second))), ["Forward"]);
+            }
+        }
+    }
+
+    #[test]
+    fn wishes_are_read_from_the_query() {
+        let wishes = |query: &'static str| {
+            Wishes::from_pairs(
+                query
+                    .split('&')
+                    .filter_map(|pair| pair.split_once('='))
+                    .map(|(name, value)| (name.into(), value.into())),
+            )
+        };
+        let code = |query, sdk| wishes(query).profile(sdk).map(|profile| profile.model).map_err(|fault| fault.code());
+        assert_eq!(code("", false), Ok(Model::Speaker));
+        assert_eq!(code("model=speaker&user_agent=x", true), Ok(Model::Speaker));
+        assert_eq!(code("model=echo", false), Ok(Model::Echo));
+        assert_eq!(code("model=bit_invert", true), Ok(Model::Echo));
+        assert_eq!(code("model=bit_invert", false), Err("unknown_model"));
+        assert_eq!(code("ice_transport_policy=all", true), Ok(Model::Speaker));
+        assert_eq!(code("ice_transport_policy=udp", true), Err("no_relay"));
+        assert_eq!(code("ice_transport_policy=tcp", true), Err("no_relay"));
+        assert_eq!(code("rtp_port=5000", true), Err("bad_port_range"));
+        assert_eq!(code("rtp_port_min=5000&rtp_port_max=5001", true), Err("bad_port_range"));
+        for query in ["ice_transport_policy=udp", "rtp_port=5000"] {
+            let text = wishes(query).profile(true).unwrap_err().to_string();
+            assert!(text.contains("not allowed"), "{text}");
+        }
+        assert_eq!(wishes("api_key=a&api_key=b").api_key.as_deref(), Some("a"));
+        assert!(!format!("{:?}", wishes("api_key=secret")).contains("secret"));
+    }
+}

@@ -1,0 +1,269 @@
+//! One `PeerConnection`'s end: str0m, its ICE credentials, and what plays on it. It sends no message and reads no clock.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use str0m::change::SdpOffer;
+use str0m::format::Codec;
+use str0m::ice::StunMessage;
+use str0m::media::{Direction, MediaKind, Mid, Pt};
+use str0m::net::Receive;
+use str0m::rtp::{Extension, RtpWrite};
+use str0m::{Candidate, IceCreds, Input, Rtc, RtcConfig};
+
+use crate::wire::sdp::{self, CandidateUse, IceCredentials};
+use crate::wire::signal::{CandidateInit, Offer, OfferStyle, SignalFault};
+
+use super::echo::Echo;
+use super::playout::{Playout, PlayoutPacket};
+use super::session::{Host, Model};
+
+/// A peer that has not finished DTLS by then is given up.
+const HALF_OPEN: Duration = Duration::from_secs(30);
+/// A connected peer that has not proven by STUN that it listens is given up (RFC 7675 section 5.1 allows 30 s).
+const CONSENT: Duration = Duration::from_secs(15);
+/// Candidates of the peer that are checked; browsers have a dozen.
+const REMOTE_CANDIDATES: usize = 64;
+/// Media lines of an offer that are read.
+const MEDIA_LINES: usize = 16;
+/// Bytes that data channels may buffer: nobody uses them here.
+const SCTP_BUFFER: usize = 8 * 1024;
+
+pub(super) struct Leg {
+    pub(super) rtc: Rtc,
+    pub(super) playout: Playout,
+    pub(super) echo: Echo,
+    /// Where our audio goes, once negotiated.
+    audio: Option<(Mid, Pt)>,
+    local: IceCredentials,
+    remote: Option<IceCredentials>,
+    /// str0m keeps the first for good (RFC 8122 section 5): another one needs another leg.
+    fingerprint: String,
+    remote_candidates: usize,
+    opened: Instant,
+    proven: Instant,
+    connected: bool,
+}
+
+/// What an offer came to.
+pub(super) struct Answered {
+    pub(super) sdp: String,
+    /// Candidates that follow the answer, for an offer that trickles.
+    pub(super) trickle: Vec<CandidateInit>,
+    /// The ufrag to listen for.
+    pub(super) ufrag: String,
+}
+
+impl Leg {
+    pub(super) fn new(host: &Host, model: Model, locals: &[SocketAddr], fingerprint: &str, now: Instant) -> Self {
+        let local = host.ice_credentials();
+        let config = RtcConfig::new()
+            .set_crypto_provider(host.crypto.clone())
+            .set_dtls_cert(host.certificate.clone())
+            .set_local_ice_credentials(creds(&local))
+            .set_rtp_mode(true)
+            .set_stats_interval(None)
+            .set_sctp_max_buffered_amount(SCTP_BUFFER)
+            .clear_codecs()
+            .enable_opus(true, false);
+        let mut rtc = match model {
+            // TWCC alone costs 90 KB a session: an audio listener needs nothing but the mid.
+            Model::Speaker => config.clear_extension_map().set_extension(1, Extension::RtpMid),
+            Model::Echo => config.enable_vp8(true).enable_h264(true),
+        }
+        .build(now);
+        for addr in locals {
+            if let Ok(candidate) = Candidate::host(*addr, "udp") {
+                rtc.add_local_candidate(candidate);
+            }
+        }
+        Self {
+            rtc,
+            playout: Playout::new(host.random()),
+            echo: Echo::default(),
+            audio: None,
+            local,
+            remote: None,
+            fingerprint: fingerprint.to_owned(),
+            remote_candidates: 0,
+            opened: now,
+            proven: now,
+            connected: false,
+        }
+    }
+
+    /// Whether `fingerprint` is this leg's peer.
+    pub(super) fn is_with(&self, fingerprint: &str) -> bool {
+        self.fingerprint.eq_ignore_ascii_case(fingerprint)
+    }
+
+    /// Negotiates, renegotiates or restarts ICE. One mutation of str0m.
+    pub(super) fn accept(
+        &mut self,
+        host: &Host,
+        model: Model,
+        offer: &Offer,
+        now: Instant,
+    ) -> Result<Answered, SignalFault> {
+        let invalid = |text: &str| SignalFault::InvalidSdp(text.chars().take(120).collect());
+        if offer.sdp.lines().filter(|line| line.starts_with("m=")).count() > MEDIA_LINES {
+            return Err(invalid("too many media lines"));
+        }
+        let remote = sdp::ice_credentials(&offer.sdp).ok_or_else(|| invalid("no ICE credentials"))?;
+        if !sdp::are_ice_credentials_sound(&offer.sdp) {
+            return Err(invalid("ICE credentials of a wrong length"));
+        }
+        let restart = self.remote.as_ref().is_some_and(|known| *known != remote);
+        if restart {
+            self.remote_candidates = 0;
+        }
+        let count = &mut self.remote_candidates;
+        let text = sdp::retain_candidates(&offer.sdp, |candidate| {
+            let usable = sdp::candidate_use(candidate) == CandidateUse::Usable && *count < REMOTE_CANDIDATES;
+            *count += usize::from(usable);
+            usable
+        });
+        let parsed = SdpOffer::from_sdp_string(&text).map_err(|error| invalid(&error.to_string()))?;
+        let answer = self.rtc.sdp_api().accept_offer(parsed).map_err(|error| invalid(&error.to_string()))?;
+        self.remote = Some(remote);
+        if restart {
+            // str0m has minted credentials of its own, which name no worker and come from no cryptographic source.
+            self.local = host.ice_credentials();
+            self.rtc.direct_api().set_local_ice_credentials(creds(&self.local));
+            self.proven = now;
+        }
+        let text = sdp::with_ice_credentials(&answer.to_sdp_string(), &self.local);
+        if model == Model::Speaker {
+            self.find_audio(&text)?;
+        }
+        let (sdp, trickle) = match offer.style {
+            OfferStyle::Complete => (sdp::with_end_of_candidates(&text), Vec::new()),
+            OfferStyle::Trickle => {
+                let trickle = trickled(&text);
+                (sdp::retain_candidates(&text, |_| false), trickle)
+            }
+        };
+        Ok(Answered { sdp, trickle, ufrag: self.local.ufrag.clone() })
+    }
+
+    /// Hands a trickled candidate to ICE.
+    pub(super) fn candidate(&mut self, init: &CandidateInit) -> Result<(), SignalFault> {
+        let stale = match (&init.username_fragment, &self.remote) {
+            (Some(ufrag), Some(remote)) => *ufrag != remote.ufrag,
+            _ => false,
+        };
+        match sdp::candidate_use(&init.candidate) {
+            CandidateUse::Malformed => Err(SignalFault::about(&init.candidate, SignalFault::InvalidCandidate)),
+            CandidateUse::Usable if !stale && self.remote_candidates < REMOTE_CANDIDATES => {
+                if let Ok(candidate) = Candidate::from_sdp_string(&init.candidate) {
+                    self.remote_candidates += 1;
+                    self.rtc.add_remote_candidate(candidate);
+                }
+                Ok(())
+            }
+            CandidateUse::Usable | CandidateUse::NotForUs => Ok(()),
+        }
+    }
+
+    /// Whether ICE accepts this STUN message; only then may its source be learnt. An authentic one renews consent.
+    pub(super) fn accepts_stun(&mut self, host: &Host, bytes: &[u8], input: &Input<'_>, now: Instant) -> bool {
+        if !self.rtc.accepts(input) {
+            return false;
+        }
+        // str0m takes the nominated source at its word; consent wants the proof.
+        let Ok(message) = StunMessage::parse(bytes) else { return false };
+        let password = if message.is_binding_request() {
+            Some(&self.local.pwd)
+        } else {
+            self.remote.as_ref().map(|remote| &remote.pwd)
+        };
+        let authentic = password.is_some_and(|password| {
+            message.verify(password.as_bytes(), |key, payloads| host.crypto.sha1_hmac_provider.sha1_hmac(key, payloads))
+        });
+        if authentic {
+            self.proven = now;
+        }
+        authentic
+    }
+
+    pub(super) fn receive(&mut self, receive: Receive<'_>, now: Instant) -> Result<(), str0m::RtcError> {
+        self.rtc.handle_input(Input::Receive(now, receive))
+    }
+
+    /// Queues one packet of a voice.
+    pub(super) fn write(&mut self, packet: PlayoutPacket, now: Instant) {
+        if let Some((mid, pt)) = self.audio {
+            let write = RtpWrite::new(pt, packet.seq.into(), packet.time, now, packet.payload).marker(packet.marker);
+            self.write_rtp(mid, write);
+        }
+    }
+
+    /// Queues one packet on `mid`.
+    pub(super) fn write_rtp(&mut self, mid: Mid, write: RtpWrite) {
+        if let Some(stream) = self.rtc.direct_api().stream_tx_by_mid(mid, None) {
+            stream.write_rtp(write);
+        }
+    }
+
+    pub(super) fn connect(&mut self, now: Instant) -> Duration {
+        self.connected = true;
+        self.proven = now;
+        now.saturating_duration_since(self.opened)
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// When this leg is given up, unless the peer does something.
+    pub(super) fn deadline(&self) -> Instant {
+        if self.connected { self.proven + CONSENT } else { self.opened + HALF_OPEN }
+    }
+
+    /// Finds the first line that takes our Opus.
+    fn find_audio(&mut self, answer: &str) -> Result<(), SignalFault> {
+        let mut audio = None;
+        for mid in sdp::attributes(answer, "mid").map(Mid::from) {
+            let Some(media) = self.rtc.media(mid) else { continue };
+            let sends = matches!(media.direction(), Direction::SendOnly | Direction::SendRecv);
+            if media.kind() != MediaKind::Audio || !sends {
+                continue;
+            }
+            let pts = media.remote_pts();
+            let opus =
+                self.rtc.codec_config().find(|params| params.spec().codec == Codec::Opus && pts.contains(&params.pt()));
+            if let Some(pt) = opus.map(str0m::format::PayloadParams::pt) {
+                audio = Some((mid, pt));
+                break;
+            }
+        }
+        let Some((mid, pt)) = audio else {
+            return Err(SignalFault::InvalidSdp("no audio line that receives Opus".into()));
+        };
+        if self.audio != Some((mid, pt)) {
+            self.audio = Some((mid, pt));
+            if let Some(stream) = self.rtc.direct_api().stream_tx_by_mid(mid, None) {
+                // Nobody asks for old audio again: frames stand alone and concealment is cheaper.
+                stream.set_rtx_cache(0, Duration::ZERO, None);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn creds(credentials: &IceCredentials) -> IceCreds {
+    IceCreds { ufrag: credentials.ufrag.clone(), pass: credentials.pwd.clone() }
+}
+
+/// The candidates of an answer as messages of their own. With BUNDLE all belong to the first line.
+fn trickled(answer: &str) -> Vec<CandidateInit> {
+    let mid = sdp::attribute(answer, "mid").map(str::to_owned);
+    sdp::attributes(answer, "candidate")
+        .map(|value| CandidateInit {
+            candidate: format!("candidate:{value}"),
+            sdp_mid: mid.clone(),
+            sdp_m_line_index: Some(0),
+            username_fragment: None,
+        })
+        .collect()
+}

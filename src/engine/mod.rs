@@ -1,0 +1,13 @@
+//! Floor 1, sans-IO machines: session core, demultiplexer, playout, the client's door, access. `now` comes last; effects go out.
+
+pub mod access;
+pub mod attempts;
+pub mod caller;
+pub mod deadline;
+pub mod demux;
+pub mod door;
+pub mod echo;
+pub mod error;
+mod leg;
+pub mod playout;
+pub mod session;

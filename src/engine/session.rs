@@ -1,0 +1,594 @@
+//! One session as a sans-IO machine: a client's words, datagrams, audio and time go in; datagrams, words and notes come out.
+//!
+//! str0m's law is "one mutation, then drain to the timeout". [`SessionCore::handle`] makes the mutation and lends the core
+//! to a [`Drain`], so that nothing else can be put in before it has run dry. It owns no socket and reads no clock.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use str0m::config::{CryptoProvider, DtlsCert};
+use str0m::media::{KeyframeRequestKind, MediaKind, Mid};
+use str0m::net::{Protocol, Receive, Transmit};
+use str0m::rtp::RtpWrite;
+use str0m::{Event, Output};
+
+use crate::wire::classify::{Class, classify};
+use crate::wire::ids::VoiceKey;
+use crate::wire::media::{AudioTurn, SAMPLE_RATE};
+use crate::wire::sdp::{self, IceCredentials};
+use crate::wire::signal::{CandidateInit, ClientMsg, Offer, OfferStyle, ServerMsg, SignalFault, VoiceCard};
+
+use super::demux::{DropReason, Path, Transport};
+use super::error::SessionError;
+use super::leg::{Answered, Leg};
+use super::playout::AudienceNote;
+
+/// How long media goes on after a WebSocket merely dropped, so that the client can resume.
+pub const GRACE: Duration = Duration::from_secs(10);
+/// Candidates that are kept before an offer comes.
+const EARLY_CANDIDATES: usize = 32;
+/// Seconds of audio between two `generation_tick`.
+const TICK_SECONDS: u64 = 10;
+/// What `speak` and `prompt` are told.
+const NO_ENGINE: &str = "no speech engine is configured";
+
+/// What a session does with media.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Model {
+    /// Plays voices.
+    Speaker,
+    /// Sends back what it receives.
+    Echo,
+}
+
+/// Who the client is, as far as a session must know.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Profile {
+    /// What the session does.
+    pub model: Model,
+    /// Authenticated by `api_key`: an SDK, which is told of every generation.
+    pub sdk: bool,
+}
+
+/// What all sessions of a worker share.
+pub struct Host {
+    /// The cryptography that str0m uses.
+    pub crypto: Arc<CryptoProvider>,
+    /// One certificate per process run.
+    pub certificate: DtlsCert,
+    /// Fills a buffer from a cryptographic source.
+    pub entropy: fn(&mut [u8]),
+    /// First character of every ufrag: names the worker.
+    pub worker: char,
+    /// The voices; a voice's key is its place.
+    pub voices: Vec<VoiceCard>,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("worker", &self.worker).finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// Draws a certificate and takes str0m's default cryptography.
+    ///
+    /// # Panics
+    /// When the cryptography cannot make a certificate, which is a broken build.
+    #[must_use]
+    pub fn new(entropy: fn(&mut [u8]), worker: char, voices: Vec<VoiceCard>) -> Self {
+        let crypto = Arc::new(str0m::crypto::from_feature_flags());
+        let certificate = crypto.dtls_provider.generate_certificate().expect("the provider makes certificates");
+        Self { crypto, certificate, entropy, worker, voices }
+    }
+
+    /// Bytes from the cryptographic source.
+    #[must_use]
+    pub fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        (self.entropy)(&mut bytes);
+        bytes
+    }
+
+    /// A ufrag of 8 characters that names the worker, 42 bits of it drawn, and a password of 24, 144 bits (RFC 8445 section 5.3
+    /// wants 24 and 128).
+    #[must_use]
+    pub fn ice_credentials(&self) -> IceCredentials {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let word =
+            |bytes: &[u8]| bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 63)])).collect::<String>();
+        IceCredentials {
+            ufrag: format!("{}{}", self.worker, word(&self.random::<7>())),
+            pwd: word(&self.random::<24>()),
+        }
+    }
+
+    fn voice(&self, id: &str) -> Option<VoiceKey> {
+        let place = self.voices.iter().position(|card| card.id == id)?;
+        u16::try_from(place).ok().map(VoiceKey)
+    }
+}
+
+/// What goes into a session.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A datagram that the demultiplexer gave to this session.
+    Datagram {
+        /// Where from.
+        path: Path,
+        /// Our address as candidates name it.
+        destination: SocketAddr,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// A message of the client, authenticated by its door.
+    Client(ClientMsg),
+    /// 20 ms of all live voices.
+    Audio(&'a AudioTurn),
+    /// The time that the last drain asked for.
+    Tick,
+    /// A WebSocket was attached, the first or a later one.
+    Attached,
+    /// The WebSocket dropped: the client may come back.
+    Dropped,
+    /// The client closed its WebSocket, or the server goes away.
+    Closed,
+}
+
+/// What comes out of a session.
+#[derive(Debug)]
+pub enum Effect {
+    /// A datagram to send.
+    Transmit(Transmit),
+    /// A message to the client.
+    Client(ServerMsg),
+    /// This ufrag is ours now.
+    Register(String),
+    /// ICE accepted this path.
+    Learn(Path),
+    /// The peer connection is gone: its ufrags and paths mean nothing any more.
+    Unroute,
+    /// The audience of a voice changed.
+    Audience(AudienceNote),
+    /// Media connected, so long after the offer.
+    Joined(Duration),
+    /// A datagram was of no use.
+    Drop(DropReason),
+    /// The session is over: forget it.
+    Ended(EndReason),
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EndReason {
+    /// The client closed its WebSocket, or the server goes away.
+    Closed,
+    /// The client did not come back in time.
+    Abandoned,
+}
+
+/// Where a session stands, for counters and people.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum SessionState {
+    /// No peer connection.
+    Idle,
+    /// Negotiated, not connected.
+    Connecting,
+    /// Connected and silent.
+    Connected,
+    /// Connected, and sound is sent.
+    Streaming,
+}
+
+/// One session.
+pub struct SessionCore {
+    host: Arc<Host>,
+    profile: Profile,
+    /// Addresses of our candidates.
+    locals: Vec<SocketAddr>,
+    leg: Option<Leg>,
+    early: Vec<CandidateInit>,
+    /// What the client wants to hear.
+    wanted: Option<VoiceKey>,
+    /// `generation_started` was sent; holds the number of ticks since.
+    generation: Option<u64>,
+    dropped: Option<Instant>,
+    ended: bool,
+    effects: VecDeque<Effect>,
+    writes: VecDeque<(Mid, RtpWrite)>,
+    dirty: bool,
+}
+
+impl std::fmt::Debug for SessionCore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionCore")
+            .field("profile", &self.profile)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+impl SessionCore {
+    /// A session whose candidates are `locals`.
+    #[must_use]
+    pub fn new(host: Arc<Host>, profile: Profile, locals: Vec<SocketAddr>) -> Self {
+        Self {
+            host,
+            profile,
+            locals,
+            leg: None,
+            early: Vec::new(),
+            wanted: None,
+            generation: None,
+            dropped: None,
+            ended: false,
+            effects: VecDeque::new(),
+            writes: VecDeque::new(),
+            dirty: false,
+        }
+    }
+
+    /// One mutation. The core stays borrowed until the returned [`Drain`] has run dry.
+    ///
+    /// # Errors
+    /// [`SessionError::Undrained`] when the last drain was not run; nothing was done then.
+    pub fn handle(&mut self, input: Input<'_>, now: Instant) -> Result<Drain<'_>, SessionError> {
+        if self.dirty {
+            return Err(SessionError::Undrained);
+        }
+        if !self.ended {
+            match input {
+                Input::Datagram { path, destination, bytes } => self.datagram(path, destination, bytes, now),
+                Input::Client(message) => self.client(message, now),
+                Input::Audio(turn) => self.audio(turn, now),
+                Input::Tick => self.tick(now),
+                Input::Attached => self.dropped = None,
+                Input::Dropped => self.dropped = Some(now),
+                Input::Closed => self.end(EndReason::Closed, now),
+            }
+        }
+        self.dirty = true;
+        Ok(Drain { core: self, now })
+    }
+
+    /// Where the session stands.
+    #[must_use]
+    pub fn state(&self) -> SessionState {
+        match &self.leg {
+            None => SessionState::Idle,
+            Some(leg) if !leg.is_connected() => SessionState::Connecting,
+            Some(leg) if leg.playout.is_active() => SessionState::Streaming,
+            Some(_) => SessionState::Connected,
+        }
+    }
+
+    /// Whether turns of audio are wanted.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        self.leg.as_ref().is_some_and(|leg| leg.playout.is_active())
+    }
+
+    fn datagram(&mut self, path: Path, destination: SocketAddr, bytes: &[u8], now: Instant) {
+        let (effects, host) = (&mut self.effects, &self.host);
+        let mut refuse = || effects.push_back(Effect::Drop(DropReason::Refused));
+        let Some(leg) = &mut self.leg else { return refuse() };
+        let proto = match path.transport {
+            Transport::Udp => Protocol::Udp,
+            Transport::Tcp => Protocol::Tcp,
+        };
+        let Ok(receive) = Receive::new(proto, path.remote, destination, bytes) else { return refuse() };
+        if classify(bytes) == Class::Stun {
+            let input = str0m::Input::Receive(now, receive);
+            if !leg.accepts_stun(host, bytes, &input, now) {
+                return refuse();
+            }
+            effects.push_back(Effect::Learn(path));
+            let str0m::Input::Receive(_, receive) = input else { return };
+            self.receive(receive, now);
+        } else {
+            self.receive(receive, now);
+        }
+    }
+
+    fn receive(&mut self, receive: Receive<'_>, now: Instant) {
+        // Bytes that a stranger could have forged never end a session by themselves: str0m says so where it must end.
+        if let Some(leg) = &mut self.leg
+            && leg.receive(receive, now).is_err()
+        {
+            self.effects.push_back(Effect::Drop(DropReason::Refused));
+        }
+    }
+
+    fn client(&mut self, message: ClientMsg, now: Instant) {
+        let done = match message {
+            ClientMsg::Offer(offer) => self.offer(&offer, now),
+            ClientMsg::Candidate(Some(init)) => self.candidate(init),
+            ClientMsg::Start(start) => self.start(&start.voice_id),
+            ClientMsg::Stop => {
+                self.stop();
+                Ok(())
+            }
+            ClientMsg::Speak(_) => Err(SignalFault::EngineFailed(NO_ENGINE.into())),
+            ClientMsg::Prompt(prompt) => {
+                let success = self.profile.model == Model::Echo;
+                let error = (!success).then(|| SignalFault::EngineFailed(NO_ENGINE.into()).to_string());
+                self.say(ServerMsg::PromptAck { prompt: prompt.prompt.unwrap_or_default(), success, error });
+                Ok(())
+            }
+            ClientMsg::SetImage(_) => {
+                self.say(ServerMsg::SetImageAck { success: true, error: None });
+                Ok(())
+            }
+            // Its door has answered these.
+            ClientMsg::Candidate(None) | ClientMsg::Hello(_) | ClientMsg::Ping => Ok(()),
+        };
+        if let Err(fault) = done {
+            self.say(fault.into());
+        }
+    }
+
+    fn offer(&mut self, offer: &Offer, now: Instant) -> Result<(), SignalFault> {
+        let fingerprint = sdp::attribute(&offer.sdp, "fingerprint")
+            .ok_or_else(|| SignalFault::InvalidSdp("no DTLS fingerprint".into()))?;
+        let mut leg = match self.leg.take() {
+            Some(leg) if leg.is_with(fingerprint) => leg,
+            old => {
+                // A rebuilt PeerConnection: the old leg's end is not worth a goodbye, its peer is gone.
+                self.leg = old;
+                self.drop_leg();
+                Leg::new(&self.host, self.profile.model, &self.locals, fingerprint, now)
+            }
+        };
+        let answered = leg.accept(&self.host, self.profile.model, offer, now);
+        // A refused offer leaves the peer connection as it was, unless it cannot go on.
+        if leg.rtc.is_alive() && (answered.is_ok() || leg.is_connected()) {
+            self.leg = Some(leg);
+        } else {
+            self.effects.push_back(Effect::Unroute);
+        }
+        let Answered { sdp, trickle, ufrag } = answered?;
+        self.effects.push_back(Effect::Register(ufrag));
+        for init in std::mem::take(&mut self.early) {
+            if let Err(fault) = self.candidate(init) {
+                self.say(fault.into());
+            }
+        }
+        match offer.style {
+            OfferStyle::Complete => self.say(ServerMsg::WebrtcAnswer { sdp }),
+            OfferStyle::Trickle => {
+                self.say(ServerMsg::Answer { sdp });
+                for init in trickle {
+                    self.say(ServerMsg::IceCandidate { candidate: Some(init) });
+                }
+                self.say(ServerMsg::IceCandidate { candidate: None });
+            }
+        }
+        Ok(())
+    }
+
+    fn candidate(&mut self, init: CandidateInit) -> Result<(), SignalFault> {
+        if let Some(leg) = &mut self.leg {
+            return leg.candidate(&init);
+        }
+        if sdp::candidate_use(&init.candidate) == sdp::CandidateUse::Malformed {
+            return Err(SignalFault::about(&init.candidate, SignalFault::InvalidCandidate));
+        }
+        if self.early.len() < EARLY_CANDIDATES {
+            self.early.push(init);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, voice_id: &str) -> Result<(), SignalFault> {
+        let voice = self.host.voice(voice_id).ok_or_else(|| SignalFault::about(voice_id, SignalFault::UnknownVoice))?;
+        if self.leg.is_none() {
+            return Err(SignalFault::NoSession);
+        }
+        if self.profile.model == Model::Echo {
+            return Err(SignalFault::InvalidMessage("an echo session plays no voices".into()));
+        }
+        self.wanted = Some(voice);
+        self.play();
+        Ok(())
+    }
+
+    /// Plays what is wanted as soon as it can be heard.
+    fn play(&mut self) {
+        let (Some(voice), Some(leg)) = (self.wanted, &mut self.leg) else { return };
+        if leg.is_connected() {
+            leg.playout.start(voice, |note| self.effects.push_back(Effect::Audience(note)));
+            self.begin_generation();
+        }
+    }
+
+    fn stop(&mut self) {
+        self.wanted = None;
+        let Some(leg) = &mut self.leg else { return };
+        leg.playout.stop(|note| self.effects.push_back(Effect::Audience(note)));
+        if self.generation.take().is_some() && self.profile.model == Model::Speaker {
+            let seconds = seconds(leg.playout.played());
+            self.say(ServerMsg::GenerationEnded { seconds, reason: "stopped" });
+        }
+    }
+
+    fn begin_generation(&mut self) {
+        if self.profile.sdk && self.generation.is_none() {
+            self.generation = Some(0);
+            self.say(ServerMsg::GenerationStarted);
+        }
+    }
+
+    fn audio(&mut self, turn: &AudioTurn, now: Instant) {
+        let Some(leg) = &mut self.leg else { return };
+        let Some(packet) = leg.playout.turn(turn, |note| self.effects.push_back(Effect::Audience(note))) else {
+            return;
+        };
+        leg.write(packet, now);
+        let ticks = leg.playout.played() / (TICK_SECONDS * u64::from(SAMPLE_RATE));
+        if let Some(told) = &mut self.generation
+            && *told < ticks
+        {
+            *told = ticks;
+            let seconds = seconds(ticks * TICK_SECONDS * u64::from(SAMPLE_RATE));
+            self.say(ServerMsg::GenerationTick { seconds });
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        if self.dropped.is_some_and(|at| now >= at + GRACE) {
+            return self.end(EndReason::Abandoned, now);
+        }
+        if self.leg.as_ref().is_some_and(|leg| now >= leg.deadline()) {
+            self.drop_leg();
+        }
+    }
+
+    /// The session is over; the peer is told by DTLS and RTCP while the drain runs.
+    fn end(&mut self, reason: EndReason, now: Instant) {
+        self.ended = true;
+        if let Some(leg) = &mut self.leg {
+            leg.playout.abandon(|note| self.effects.push_back(Effect::Audience(note)));
+            let mut goodbye = Vec::new();
+            if leg.rtc.close().is_ok() && leg.rtc.handle_input(str0m::Input::Timeout(now)).is_ok() {
+                while let Ok(output) = leg.rtc.poll_output() {
+                    match output {
+                        Output::Transmit(transmit) => goodbye.push(Effect::Transmit(transmit)),
+                        Output::Event(_) => {}
+                        Output::Timeout(_) => break,
+                    }
+                }
+            }
+            self.effects.extend(goodbye);
+        }
+        self.drop_leg();
+        self.effects.push_back(Effect::Ended(reason));
+    }
+
+    fn drop_leg(&mut self) {
+        if let Some(mut leg) = self.leg.take() {
+            leg.playout.abandon(|note| self.effects.push_back(Effect::Audience(note)));
+            self.writes.clear();
+            self.effects.push_back(Effect::Unroute);
+        }
+    }
+
+    fn event(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Connected => {
+                if let Some(leg) = &mut self.leg {
+                    let took = leg.connect(now);
+                    self.effects.push_back(Effect::Joined(took));
+                }
+                if self.profile.model == Model::Echo {
+                    self.begin_generation();
+                }
+                self.play();
+            }
+            Event::RtpPacket(packet) if self.profile.model == Model::Echo => self.echo(packet),
+            // Whoever watches our picture lost it: only its sender can repair that.
+            Event::KeyframeRequest(request) => self.request_keyframe(request.mid, request.kind),
+            Event::Closed => self.drop_leg(),
+            _ => {}
+        }
+    }
+
+    fn echo(&mut self, packet: str0m::rtp::RtpPacket) {
+        let Some(leg) = &mut self.leg else { return };
+        let ssrc = packet.header.ssrc;
+        let Some(mid) = leg.rtc.direct_api().stream_rx(&ssrc).map(|stream| stream.mid()) else { return };
+        let known = leg.echo.knows(mid);
+        let video = leg.rtc.media(mid).is_some_and(|media| media.kind() == MediaKind::Video);
+        if let Some(write) = leg.echo.packet(mid, packet) {
+            self.writes.push_back((mid, write));
+            if !known && video {
+                self.request_keyframe(mid, KeyframeRequestKind::Pli);
+            }
+        }
+    }
+
+    fn request_keyframe(&mut self, mid: Mid, kind: KeyframeRequestKind) {
+        if let Some(leg) = &mut self.leg
+            && let Some(stream) = leg.rtc.direct_api().stream_rx_by_mid(mid, None)
+        {
+            stream.request_keyframe(kind);
+        }
+    }
+
+    fn say(&mut self, message: ServerMsg) {
+        self.effects.push_back(Effect::Client(message));
+    }
+
+    /// When a tick is wanted, beside what str0m wants.
+    fn deadline(&self) -> Option<Instant> {
+        let leg = self.leg.as_ref().map(Leg::deadline);
+        let grace = self.dropped.map(|at| at + GRACE);
+        leg.into_iter().chain(grace).min()
+    }
+}
+
+/// Samples at 48 kHz as seconds.
+#[expect(clippy::cast_precision_loss, reason = "2^52 samples are three thousand years")]
+fn seconds(samples: u64) -> f64 {
+    samples as f64 / f64::from(SAMPLE_RATE)
+}
+
+/// The one way to a session's effects; the core takes no input before it has run dry.
+#[must_use = "a session does nothing until its drain runs"]
+pub struct Drain<'a> {
+    core: &'a mut SessionCore,
+    now: Instant,
+}
+
+impl std::fmt::Debug for Drain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Drain").finish_non_exhaustive()
+    }
+}
+
+impl Drain<'_> {
+    /// Hands each effect to `apply`; returns when the session next wants [`Input::Tick`], if ever.
+    ///
+    /// # Errors
+    /// [`SessionError::Peer`] when str0m gave the peer connection up; it was dropped, and all its effects were applied.
+    pub fn run(self, mut apply: impl FnMut(Effect)) -> Result<Option<Instant>, SessionError> {
+        let Self { core, now } = self;
+        let mut failure = None;
+        let mut wake = None;
+        // Time goes in once after all that was put in: str0m sends on the move of its clock.
+        let mut moved = false;
+        loop {
+            core.effects.drain(..).for_each(&mut apply);
+            let Some(leg) = &mut core.leg else { break };
+            match leg.rtc.poll_output() {
+                Ok(Output::Transmit(transmit)) => apply(Effect::Transmit(transmit)),
+                Ok(Output::Event(event)) => core.event(event, now),
+                Ok(Output::Timeout(_)) if !leg.rtc.is_alive() => core.drop_leg(),
+                Ok(Output::Timeout(at)) => {
+                    if let Some((mid, write)) = core.writes.pop_front() {
+                        leg.write_rtp(mid, write);
+                        moved = false;
+                    } else if moved {
+                        wake = Some(at);
+                        break;
+                    } else {
+                        moved = true;
+                        if let Err(error) = leg.rtc.handle_input(str0m::Input::Timeout(now)) {
+                            failure = Some(error);
+                            core.drop_leg();
+                        }
+                    }
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    core.drop_leg();
+                }
+            }
+        }
+        core.effects.drain(..).for_each(&mut apply);
+        core.dirty = false;
+        let wake = wake.into_iter().chain(core.deadline()).min().filter(|_| !core.ended);
+        failure.map_or(Ok(wake), |error| Err(error.into()))
+    }
+}
