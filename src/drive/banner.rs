@@ -1,0 +1,84 @@
+//! What a person sees at the start: the address, the token, and a QR code that a phone opens. It goes to standard output, never to a log.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
+
+use crate::engine::access::AuthMode;
+
+/// The text to print.
+#[must_use]
+pub fn banner(http: SocketAddr, media: u16, tls: bool, auth: &AuthMode, lan: Option<IpAddr>) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    let host = |ip: IpAddr| if http.ip().is_unspecified() { ip } else { http.ip() };
+    let url = |ip: IpAddr| format!("{scheme}://{}/", SocketAddr::new(ip, http.port()));
+    let here = url(host(IpAddr::from([127, 0, 0, 1])));
+    let token = auth.token().expose();
+    let mut text = String::from("\n  voxcast is listening\n\n");
+    let mut line = |name: &str, value: &str| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  {name:<14}{value}");
+    };
+    line("on this host", &here);
+    let there = lan.map(host).filter(|ip| !ip.is_loopback()).map(url);
+    if let Some(there) = &there {
+        line("on the LAN", there);
+    }
+    line("token", token);
+    if matches!(auth, AuthMode::Dev { .. }) {
+        line("", "drawn for this run; on this host \"devtoken\" works as well");
+    }
+    line("media", &format!("UDP port {media}"));
+    if let Some(there) = there {
+        let target = format!("{there}#token={token}");
+        if let Ok(code) = QrCode::new(&target) {
+            let picture = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
+            let _ = write!(text, "\n{picture}\n  {target}\n");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::access::Secret;
+
+    fn secret() -> Secret {
+        Secret::try_from("correct-horse").expect("long enough")
+    }
+
+    #[test]
+    fn a_person_finds_the_address_the_token_and_the_code() {
+        let auth = AuthMode::Dev { random: secret() };
+        let text = banner("[::]:8080".parse().unwrap(), 3479, false, &auth, Some("192.168.1.5".parse().unwrap()));
+        for part in [
+            "http://127.0.0.1:8080/",
+            "http://192.168.1.5:8080/",
+            "correct-horse",
+            "devtoken",
+            "UDP port 3479",
+            "http://192.168.1.5:8080/#token=correct-horse",
+            "█",
+        ] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
+    }
+
+    #[test]
+    fn a_server_for_this_host_alone_shows_no_code() {
+        let text = banner(
+            "127.0.0.1:80".parse().unwrap(),
+            3479,
+            true,
+            &AuthMode::Token(secret()),
+            Some("192.168.1.5".parse().unwrap()),
+        );
+        assert!(
+            text.contains("https://127.0.0.1:80/") && !text.contains("192.168") && !text.contains("devtoken"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,24 @@
+//! The only clock: everybody else is handed `now`. It refuses to be set.
+
+use std::time::Instant;
+
+/// Reads monotonic time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock;
+
+impl Clock {
+    /// The time now.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this file is the one clock")]
+    pub fn now(self) -> Instant {
+        Instant::now()
+    }
+}
+
+/// Fills `bytes` from the system's cryptographic source.
+///
+/// # Panics
+/// When the system has none: nothing can be secret then, and going on would be worse.
+pub fn entropy(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the system has a source of randomness");
+}

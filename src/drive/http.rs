@@ -1,0 +1,249 @@
+//! The HTTP side: pages, API, health, metrics and the upgrade to WebSocket. What a token is worth is access control's word, not its own.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix::Addr;
+use actix_web::dev::ServiceResponse;
+use actix_web::http::header::{self, ContentType, HeaderMap};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::{Compress, DefaultHeaders, ErrorHandlerResponse, ErrorHandlers};
+use actix_web::{HttpRequest, HttpResponse, web};
+use prometheus_client::registry::Registry;
+use rust_embed::RustEmbed;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::engine::access::{Access, Forwarding, Visitor};
+use crate::engine::attempts::Attempts;
+use crate::engine::door::{Admission, Wishes};
+use crate::wire::signal::{SignalFault, VoiceCard};
+
+use super::clock::Clock;
+use super::metrics::{self, Metrics};
+use super::worker::Worker;
+use super::ws::{self, Knock};
+
+/// What the page may load: its own files, and its own server's WebSocket.
+const CONTENT_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+
+/// What every connection needs to know.
+pub struct Gate {
+    /// Reads time.
+    pub clock: Clock,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Who may do what.
+    pub access: Access,
+    /// Who has guessed how often.
+    pub attempts: Mutex<Attempts>,
+    /// Opens sessions.
+    pub worker: Addr<Worker>,
+    /// What can be heard.
+    pub voices: Vec<VoiceCard>,
+    /// Turns true when the server goes away.
+    pub draining: watch::Receiver<bool>,
+    /// What `/metrics` shows.
+    pub registry: Registry,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").field("access", &self.access).finish_non_exhaustive()
+    }
+}
+
+impl Gate {
+    /// Asks access control about a token; `wrong` is what a wrong one is told.
+    #[must_use]
+    pub fn admit(&self, token: &str, knock: &Knock, wrong: SignalFault) -> Admission {
+        let now = self.clock.now();
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(too_many) = attempts.check(knock.client, now) {
+            self.metrics.wrong_token();
+            return Admission::Bad(SignalFault::TooManyAttempts(too_many.retry_after.as_secs().max(1)));
+        }
+        let visitor = Visitor { peer: knock.peer, host: knock.host.as_deref(), forwarded: knock.forwarded };
+        if self.access.verify(token, &visitor).admits(knock.origin_allowed) {
+            return Admission::Good;
+        }
+        attempts.wrong(knock.client, now);
+        self.metrics.wrong_token();
+        Admission::Bad(wrong)
+    }
+}
+
+/// The files of the pages, in the binary.
+#[derive(RustEmbed)]
+#[folder = "web/"]
+#[include = "index.html"]
+#[include = "style.css"]
+#[include = "favicon.svg"]
+#[include = "src/*.js"]
+struct Files;
+
+/// All routes.
+pub fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route("/", web::get().to(|request: HttpRequest| async move { file(&request, "index.html") }))
+        .route("/favicon.ico", web::get().to(|request: HttpRequest| async move { file(&request, "favicon.svg") }))
+        .route(
+            "/assets/{path:.*}",
+            web::get().to(|request: HttpRequest, path: web::Path<String>| async move { file(&request, &path) }),
+        )
+        .route("/ws", web::get().to(websocket))
+        .route("/api/voices", web::get().to(voices))
+        .route(
+            "/healthz",
+            web::get().to(|| async { HttpResponse::Ok().content_type(ContentType::plaintext()).body("ok\n") }),
+        )
+        .route("/readyz", web::get().to(ready))
+        .route("/metrics", web::get().to(show_metrics))
+        .default_service(web::to(|request: HttpRequest| async move {
+            let known = matches!(request.path(), "/" | "/ws" | "/api/voices" | "/healthz" | "/readyz" | "/metrics");
+            if known && *request.method() != Method::GET {
+                problem(StatusCode::METHOD_NOT_ALLOWED, "Only GET is served here.")
+            } else {
+                problem(StatusCode::NOT_FOUND, "Nothing is served at this path.")
+            }
+        }));
+}
+
+/// Headers of every answer.
+#[must_use]
+pub fn headers() -> DefaultHeaders {
+    DefaultHeaders::new()
+        .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .add((header::REFERRER_POLICY, "no-referrer"))
+        .add((header::CONTENT_SECURITY_POLICY, CONTENT_POLICY))
+}
+
+/// Compression for those who ask for it.
+#[must_use]
+pub fn compression() -> Compress {
+    Compress::default()
+}
+
+/// Answers that the framework makes of itself become problems too.
+#[must_use]
+pub fn error_pages<B: 'static>() -> ErrorHandlers<B> {
+    ErrorHandlers::new().default_handler(|response: ServiceResponse<B>| {
+        let told = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/problem"));
+        if told || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(ErrorHandlerResponse::Response(response.map_into_left_body()));
+        }
+        let (request, response) = response.into_parts();
+        let answer = problem(response.status(), "The request could not be served.").map_into_right_body();
+        Ok(ErrorHandlerResponse::Response(ServiceResponse::new(request, answer)))
+    })
+}
+
+/// Problem JSON (RFC 9457 section 3).
+#[derive(Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+}
+
+fn problem(status: StatusCode, detail: &str) -> HttpResponse {
+    let problem = Problem {
+        kind: "about:blank",
+        title: status.canonical_reason().unwrap_or("Error"),
+        status: status.as_u16(),
+        detail,
+    };
+    let body = serde_json::to_string(&problem).expect("strings and numbers always serialize");
+    HttpResponse::build(status).content_type("application/problem+json").body(body)
+}
+
+fn file(request: &HttpRequest, path: &str) -> HttpResponse {
+    let Some(file) = Files::get(path) else {
+        return problem(StatusCode::NOT_FOUND, "Nothing is served at this path.");
+    };
+    let hash =
+        file.metadata.sha256_hash().iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    let tag = format!("\"{hash}\"");
+    let known = request.headers().get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let fresh = known.is_some_and(|tags| tags.split(',').any(|known| known.trim().trim_start_matches("W/") == tag));
+    let mut response = if fresh { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    // A page must never meet another version's modules: asked for each time, sent when changed.
+    response.insert_header((header::ETAG, tag)).insert_header((header::CACHE_CONTROL, "no-cache"));
+    if fresh {
+        return response.finish();
+    }
+    response.content_type(file.metadata.mimetype()).body(match file.data {
+        Cow::Borrowed(bytes) => web::Bytes::from_static(bytes),
+        Cow::Owned(bytes) => web::Bytes::from(bytes),
+    })
+}
+
+async fn voices(gate: web::Data<Gate>) -> HttpResponse {
+    HttpResponse::Ok().json(&gate.voices)
+}
+
+async fn ready(gate: web::Data<Gate>) -> HttpResponse {
+    if *gate.draining.borrow() || !gate.worker.connected() {
+        problem(StatusCode::SERVICE_UNAVAILABLE, "The server takes no sessions now.")
+    } else {
+        HttpResponse::Ok().content_type(ContentType::plaintext()).body("ready\n")
+    }
+}
+
+async fn show_metrics(gate: web::Data<Gate>) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
+        .body(metrics::render(&gate.registry))
+}
+
+async fn websocket(
+    gate: web::Data<Gate>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> actix_web::Result<HttpResponse> {
+    if *gate.draining.borrow() {
+        return Ok(problem(StatusCode::SERVICE_UNAVAILABLE, "The server takes no sessions now."));
+    }
+    let Some(knock) = knock(&gate, &request) else {
+        return Ok(problem(StatusCode::BAD_REQUEST, "The connection has no peer address."));
+    };
+    if !knock.origin_allowed && knock.wishes.api_key.is_none() {
+        return Ok(problem(StatusCode::FORBIDDEN, "Pages of this origin may not use the server: see ALLOWED_ORIGINS."));
+    }
+    ws::upgrade(gate.into_inner(), knock, &request, payload)
+}
+
+fn knock(gate: &Arc<Gate>, request: &HttpRequest) -> Option<Knock> {
+    let peer = request.peer_addr()?.ip().to_canonical();
+    let headers = request.headers();
+    // A value that is not text still tells that a proxy was there.
+    let forwarding: Forwarding<'_> =
+        headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or("?"))).collect();
+    let host =
+        text(headers, &header::HOST).or_else(|| request.uri().authority().map(actix_web::http::uri::Authority::as_str));
+    // A browser's origin that is not text is none of ours.
+    let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("null"));
+    let pairs = form_pairs(request.query_string());
+    Some(Knock {
+        wishes: Wishes::from_pairs(pairs.into_iter().map(|(name, value)| (Cow::Owned(name), Cow::Owned(value)))),
+        peer,
+        client: gate.access.client_addr(peer, &forwarding),
+        forwarded: forwarding.any(),
+        origin_allowed: gate.access.origin_allowed(origin, host),
+        host: host.map(str::to_owned),
+    })
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The pairs of a query string; one that is malformed has none.
+fn form_pairs(query: &str) -> Vec<(String, String)> {
+    web::Query::<Vec<(String, String)>>::from_query(query).map(web::Query::into_inner).unwrap_or_default()
+}

@@ -1,0 +1,71 @@
+//! What another process of this machine has used, as `/proc` tells. It changes nothing there.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use nix::unistd::{SysconfVar, sysconf};
+
+/// Totals of a process at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Totals {
+    cpu: Duration,
+    resident: u64,
+}
+
+/// What a process used between two moments.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usage {
+    /// Processor time, of all its threads.
+    pub cpu: Duration,
+    /// The time between.
+    pub took: Duration,
+    /// Resident memory at the end, in bytes.
+    pub resident: u64,
+}
+
+impl Totals {
+    /// What was used since `before`, which was `took` ago.
+    #[must_use]
+    pub fn since(&self, before: &Self, took: Duration) -> Usage {
+        Usage { cpu: self.cpu.saturating_sub(before.cpu), took, resident: self.resident }
+    }
+}
+
+/// Reads the totals of `pid`; `None` where the process or the system has none.
+#[must_use]
+pub fn usage(pid: NonZeroU32) -> Option<Totals> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let ticks = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok().filter(|ticks| *ticks > 0)?;
+    Some(Totals { cpu: Duration::from_millis(cpu_ticks(&stat)? * 1000 / ticks), resident: resident(&status)? })
+}
+
+/// User and system ticks: fields 14 and 15, counted after the name, which may hold anything (proc(5)).
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace().skip(11);
+    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+}
+
+fn resident(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_behind_any_name() {
+        assert_eq!(cpu_ticks("12 (a) b) S 1 2 3 4 5 6 7 8 9 10 30 12 0 0"), Some(42));
+        assert_eq!(cpu_ticks("12 (a"), None);
+        assert_eq!(resident("Name:\tx\nVmRSS:\t    12 kB\n"), Some(12 * 1024));
+    }
+
+    #[test]
+    fn this_process_has_used_something() {
+        let totals = usage(NonZeroU32::new(std::process::id()).expect("not zero")).expect("proc is there");
+        assert!(totals.resident > 0);
+    }
+}

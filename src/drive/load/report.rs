@@ -1,0 +1,270 @@
+//! What listeners heard, counted and told. Times are in the unit that their name says.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::process::Usage;
+
+/// Distance between two packets of a listener, in microseconds.
+const FRAME: u64 = 20_000;
+/// Resolution of the histogram of gap errors, in microseconds.
+const STEP: u64 = 10;
+/// Gap errors of 200 ms and more are counted together.
+const STEPS: usize = 20_000;
+
+/// Counts of all listeners.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    join: Vec<Duration>,
+    first: Vec<Duration>,
+    failures: Vec<String>,
+    packets: u64,
+    lost: u64,
+    late: u64,
+    silent: u64,
+    gaps: Vec<u64>,
+    worst: u64,
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self {
+            join: Vec::new(),
+            first: Vec::new(),
+            failures: Vec::new(),
+            packets: 0,
+            lost: 0,
+            late: 0,
+            silent: 0,
+            gaps: vec![0; STEPS],
+            worst: 0,
+        }
+    }
+}
+
+impl Heard {
+    /// A listener connected, so long after its first word.
+    pub fn join(&mut self, took: Duration) {
+        self.join.push(took);
+    }
+
+    /// Its first packet came, so long after `start`.
+    pub fn first(&mut self, took: Duration) {
+        self.first.push(took);
+    }
+
+    /// A packet came, so long after the one before it; `lost` sequence numbers were missing between them.
+    pub fn packet(&mut self, since: Duration, lost: u64) {
+        let expected = FRAME * (lost + 1);
+        let error = u64::try_from(since.as_micros()).unwrap_or(u64::MAX).abs_diff(expected);
+        self.packets += 1;
+        self.lost += lost;
+        let place = usize::try_from(error / STEP).map_or(STEPS - 1, |place| place.min(STEPS - 1));
+        self.gaps[place] += 1;
+        self.worst = self.worst.max(error);
+    }
+
+    /// A packet came out of order, or twice.
+    pub fn late(&mut self) {
+        self.late += 1;
+        self.lost = self.lost.saturating_sub(1);
+    }
+
+    /// A decoded frame held no sound.
+    pub fn silent(&mut self) {
+        self.silent += 1;
+    }
+
+    /// A listener ended with an error, which is given back.
+    pub fn failed(&mut self, error: String) -> String {
+        self.failures.push(error.clone());
+        error
+    }
+
+    /// How many listeners connected.
+    #[must_use]
+    pub fn joined(&self) -> usize {
+        self.join.len()
+    }
+
+    /// A line for people who wait.
+    #[must_use]
+    pub fn progress(&self) -> String {
+        format!("{} joined, {} packets, {} lost", self.join.len(), self.packets, self.lost)
+    }
+
+    /// The gap error in milliseconds that `share` of all gaps stay under.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counts of packets are far below 2^52"
+    )]
+    pub fn gap_error(&self, share: f64) -> f64 {
+        let target = (self.packets as f64 * share).ceil() as u64;
+        let mut seen = 0;
+        for (place, count) in self.gaps.iter().enumerate() {
+            seen += count;
+            if seen >= target {
+                return ((place as u64 + 1) * STEP) as f64 / 1000.0;
+            }
+        }
+        self.worst as f64 / 1000.0
+    }
+}
+
+/// The report of one run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// Listeners that were asked for.
+    pub listeners: u32,
+    /// Listeners that connected.
+    pub joined: usize,
+    /// Listeners that ended with an error, and the first such error.
+    pub failed: usize,
+    /// The first error.
+    pub first_failure: Option<String>,
+    /// Measured time in seconds, with all joined.
+    pub seconds: f64,
+    /// From the first word to DTLS connected, in milliseconds: median, 99 of 100, worst.
+    pub join_ms: [f64; 3],
+    /// From `start` to the first packet, in milliseconds: median, 99 of 100, worst.
+    pub first_packet_ms: [f64; 3],
+    /// Packets that came while it was measured.
+    pub packets: u64,
+    /// Packets that should have come.
+    pub expected: u64,
+    /// Sequence numbers that never came.
+    pub lost: u64,
+    /// Packets out of order or twice.
+    pub late: u64,
+    /// Decoded frames of the sample that held no sound.
+    pub silent: u64,
+    /// |time between two packets - 20 ms| at the receiver, in milliseconds: median, 99 of 100, 999 of 1,000, worst.
+    pub gap_error_ms: [f64; 4],
+    /// Of the server's process, when its pid was given.
+    pub server: Option<ServerUsage>,
+}
+
+/// What the server's process used.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ServerUsage {
+    /// Processor time per delivered packet, in microseconds.
+    pub cpu_us_per_packet: f64,
+    /// Share of one core.
+    pub cpu_share: f64,
+    /// Resident memory in bytes.
+    pub resident_bytes: u64,
+    /// The same per listener, all of it.
+    pub resident_bytes_per_listener: u64,
+}
+
+impl Report {
+    /// Sums up.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "counts of packets are far below 2^52")]
+    pub(super) fn new(listeners: u32, duration: Duration, heard: &Heard, usage: Option<Usage>) -> Self {
+        let server = usage.map(|usage| ServerUsage {
+            cpu_us_per_packet: usage.cpu.as_secs_f64() * 1e6 / (heard.packets.max(1) as f64),
+            cpu_share: usage.cpu.as_secs_f64() / usage.took.as_secs_f64().max(1e-9),
+            resident_bytes: usage.resident,
+            resident_bytes_per_listener: usage.resident / (heard.join.len().max(1) as u64),
+        });
+        Self {
+            listeners,
+            joined: heard.join.len(),
+            failed: heard.failures.len(),
+            first_failure: heard.failures.first().cloned(),
+            seconds: duration.as_secs_f64(),
+            join_ms: percentiles(&heard.join),
+            first_packet_ms: percentiles(&heard.first),
+            packets: heard.packets,
+            expected: heard.packets + heard.lost,
+            lost: heard.lost,
+            late: heard.late,
+            silent: heard.silent,
+            gap_error_ms: [
+                heard.gap_error(0.5),
+                heard.gap_error(0.99),
+                heard.gap_error(0.999),
+                heard.worst as f64 / 1000.0,
+            ],
+            server,
+        }
+    }
+}
+
+fn percentiles(times: &[Duration]) -> [f64; 3] {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    let at = |share: usize| {
+        sorted.get((sorted.len() * share).div_ceil(100).saturating_sub(1)).map_or(0.0, |time| time.as_secs_f64() * 1e3)
+    };
+    [at(50), at(99), at(100)]
+}
+
+impl fmt::Display for Report {
+    #[expect(clippy::cast_precision_loss, reason = "bytes of memory are far below 2^52")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { joined, listeners, failed, seconds, packets, expected, lost, late, silent, .. } = self;
+        writeln!(f, "listeners          {joined} of {listeners} joined, {failed} failed, {seconds:.0} s measured")?;
+        if let Some(error) = &self.first_failure {
+            writeln!(f, "first failure      {error}")?;
+        }
+        let [median, p99, worst] = self.join_ms;
+        writeln!(f, "join               median {median:.1} ms, p99 {p99:.1} ms, worst {worst:.1} ms")?;
+        let [median, p99, worst] = self.first_packet_ms;
+        writeln!(f, "start to packet    median {median:.1} ms, p99 {p99:.1} ms, worst {worst:.1} ms")?;
+        writeln!(
+            f,
+            "packets            {packets} of {expected}, {lost} lost, {late} late, {silent} silent in the sample"
+        )?;
+        let [median, p99, p999, worst] = self.gap_error_ms;
+        writeln!(
+            f,
+            "gap error          median {median:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms, worst {worst:.2} ms"
+        )?;
+        if let Some(server) = &self.server {
+            writeln!(
+                f,
+                "server CPU         {:.2} us per delivered packet, {:.1} % of a core",
+                server.cpu_us_per_packet,
+                server.cpu_share * 100.0
+            )?;
+            let kib = |bytes: u64| bytes as f64 / 1024.0;
+            writeln!(
+                f,
+                "server memory      {:.1} MiB, {:.0} KiB per listener",
+                kib(server.resident_bytes) / 1024.0,
+                kib(server.resident_bytes_per_listener)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_and_losses_are_counted() {
+        let mut heard = Heard::default();
+        heard.join(Duration::from_millis(5));
+        for _ in 0..98 {
+            heard.packet(Duration::from_millis(20), 0);
+        }
+        heard.packet(Duration::from_millis(23), 0);
+        heard.packet(Duration::from_millis(41), 1);
+        let report = Report::new(2, Duration::from_secs(2), &heard, None);
+        assert_eq!((report.joined, report.packets, report.lost, report.expected), (1, 100, 1, 101));
+        assert!((report.gap_error_ms[0] - 0.01).abs() < 1e-9, "{report:?}");
+        assert!((report.gap_error_ms[1] - 1.01).abs() < 1e-9, "{report:?}");
+        assert!((report.gap_error_ms[3] - 3.0).abs() < 1e-9, "{report:?}");
+        heard.late();
+        assert_eq!(Report::new(2, Duration::from_secs(2), &heard, None).lost, 0);
+    }
+}

@@ -1,0 +1,238 @@
+//! What operators count, as Prometheus reads it: base units, and no label that grows with strangers. It decides nothing.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::engine::demux::DropReason;
+use crate::engine::session::SessionState;
+
+use super::audio::AudioHandle;
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Reason {
+    reason: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct State {
+    state: &'static str,
+}
+
+/// All counters; a clone counts into the same.
+#[derive(Clone, Debug)]
+pub struct Metrics(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    sessions: [Gauge; 4],
+    websockets: Gauge,
+    packets_in: Counter,
+    packets_out: Counter,
+    bytes_in: Counter,
+    bytes_out: Counter,
+    drops: [Counter; DropReason::ALL.len()],
+    unsent: [(&'static str, Counter); 5],
+    joins: Counter,
+    join_duration: Histogram,
+    lateness: Histogram,
+    turns_dropped: Counter,
+    wrong_tokens: Counter,
+    failures: Counter,
+}
+
+const STATES: [(SessionState, &str); 4] = [
+    (SessionState::Idle, "idle"),
+    (SessionState::Connecting, "connecting"),
+    (SessionState::Connected, "connected"),
+    (SessionState::Streaming, "streaming"),
+];
+
+impl Metrics {
+    /// All counters at zero, and the registry that shows them. Audio counts for itself.
+    #[must_use]
+    pub fn new() -> (Self, Registry) {
+        let mut registry = Registry::with_prefix("voxcast");
+        let inner = Inner {
+            sessions: families(&mut registry),
+            websockets: Gauge::default(),
+            packets_in: Counter::default(),
+            packets_out: Counter::default(),
+            bytes_in: Counter::default(),
+            bytes_out: Counter::default(),
+            drops: drops(&mut registry),
+            unsent: unsent(&mut registry),
+            joins: Counter::default(),
+            join_duration: Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
+            lateness: Histogram::new([0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.06]),
+            turns_dropped: Counter::default(),
+            wrong_tokens: Counter::default(),
+            failures: Counter::default(),
+        };
+        registry.register("websockets", "Open WebSockets", inner.websockets.clone());
+        registry.register("received_packets", "Datagrams received on the media port", inner.packets_in.clone());
+        registry.register("sent_packets", "Datagrams sent from the media port", inner.packets_out.clone());
+        registry.register_with_unit(
+            "received",
+            "Payload received on the media port",
+            Unit::Bytes,
+            inner.bytes_in.clone(),
+        );
+        registry.register_with_unit("sent", "Payload sent from the media port", Unit::Bytes, inner.bytes_out.clone());
+        registry.register("joins", "Peer connections that connected", inner.joins.clone());
+        registry.register_with_unit(
+            "join_duration",
+            "From the offer to DTLS connected",
+            Unit::Seconds,
+            inner.join_duration.clone(),
+        );
+        registry.register_with_unit(
+            "frame_lateness",
+            "How late a turn of audio left",
+            Unit::Seconds,
+            inner.lateness.clone(),
+        );
+        registry.register(
+            "turns_dropped",
+            "Turns of audio that a session had no room for",
+            inner.turns_dropped.clone(),
+        );
+        registry.register("wrong_tokens", "Tokens that were refused", inner.wrong_tokens.clone());
+        registry.register("session_failures", "Peer connections given up by the engine", inner.failures.clone());
+        (Self(Arc::new(inner)), registry)
+    }
+
+    /// A session moved from one state to another; `None` is not there.
+    pub fn session(&self, from: Option<SessionState>, to: Option<SessionState>) {
+        if from != to {
+            let gauge = |state: SessionState| {
+                STATES.iter().position(|(known, _)| *known == state).map(|place| &self.0.sessions[place])
+            };
+            from.and_then(gauge).map(Gauge::dec);
+            to.and_then(gauge).map(Gauge::inc);
+        }
+    }
+
+    /// A WebSocket opened or closed.
+    pub fn websocket(&self, change: i64) {
+        self.0.websockets.inc_by(change);
+    }
+
+    /// A datagram came in.
+    pub fn received(&self, bytes: usize) {
+        self.0.packets_in.inc();
+        self.0.bytes_in.inc_by(bytes as u64);
+    }
+
+    /// Datagrams went out.
+    pub fn sent(&self, packets: usize, bytes: usize) {
+        self.0.packets_out.inc_by(packets as u64);
+        self.0.bytes_out.inc_by(bytes as u64);
+    }
+
+    /// A datagram came in for nothing.
+    pub fn drop(&self, reason: DropReason) {
+        if let Some(place) = DropReason::ALL.iter().position(|known| *known == reason) {
+            self.0.drops[place].inc();
+        }
+    }
+
+    /// A datagram did not go out.
+    pub fn unsent(&self, reason: &'static str) {
+        if let Some((_, counter)) = self.0.unsent.iter().find(|(known, _)| *known == reason) {
+            counter.inc();
+        }
+    }
+
+    /// A peer connection connected, so long after its offer.
+    pub fn joined(&self, took: Duration) {
+        self.0.joins.inc();
+        self.0.join_duration.observe(took.as_secs_f64());
+    }
+
+    /// A turn of audio left so late.
+    pub fn turn(&self, late: Duration) {
+        self.0.lateness.observe(late.as_secs_f64());
+    }
+
+    /// A session's mailbox had no room for a turn.
+    pub fn turn_dropped(&self) {
+        self.0.turns_dropped.inc();
+    }
+
+    /// A token was refused.
+    pub fn wrong_token(&self) {
+        self.0.wrong_tokens.inc();
+    }
+
+    /// The engine gave a peer connection up.
+    pub fn failure(&self) {
+        self.0.failures.inc();
+    }
+}
+
+fn families(registry: &mut Registry) -> [Gauge; 4] {
+    let family = Family::<State, Gauge>::default();
+    registry.register("sessions", "Sessions by state", family.clone());
+    STATES.map(|(_, state)| family.get_or_create_owned(&State { state }))
+}
+
+fn drops(registry: &mut Registry) -> [Counter; DropReason::ALL.len()] {
+    let family = Family::<Reason, Counter>::default();
+    registry.register("dropped_packets", "Datagrams received for nothing", family.clone());
+    DropReason::ALL.map(|reason| family.get_or_create_owned(&Reason { reason: reason.to_string() }))
+}
+
+fn unsent(registry: &mut Registry) -> [(&'static str, Counter); 5] {
+    let family = Family::<Reason, Counter>::default();
+    registry.register("unsent_packets", "Datagrams that the system did not take", family.clone());
+    ["no_socket", "refused", "buffer_full", "too_long", "unreachable"]
+        .map(|reason| (reason, family.get_or_create_owned(&Reason { reason: reason.into() })))
+}
+
+/// Shows the counters of the audio path, which are bare atomics because a real-time thread counts them.
+#[derive(Debug)]
+pub struct AudioCollector(pub AudioHandle);
+
+impl Collector for AudioCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counters = self.0.counters();
+        let plain = [
+            ("audio_ring_full", "Blocks that a ring had no room for", counters.ring.full.value()),
+            ("audio_ring_empty", "Turns that found no block in a ring", counters.ring.empty.value()),
+            ("audio_frames_skipped", "Turns skipped because they were too late", counters.skipped.value()),
+            ("audio_encode_failures", "Encodes that failed", counters.faults.value()),
+        ];
+        for (name, help, value) in plain {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let kinds = [("steady", &counters.steady), ("fade_in", &counters.fade_in), ("fade_out", &counters.fade_out)];
+        let mut family = encoder.encode_descriptor("audio_encodes", "Opus encodes", None, MetricType::Counter)?;
+        for (kind, counter) in kinds {
+            let counter = ConstCounter::new(counter.value());
+            counter.encode(family.encode_family(&[("kind", kind)])?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The text that Prometheus reads.
+#[must_use]
+pub fn render(registry: &Registry) -> String {
+    let mut text = String::new();
+    if prometheus_client::encoding::text::encode(&mut text, registry).is_err() {
+        // Writing to a string does not fail; a collector that does has lost its place.
+        let _ = writeln!(text, "# incomplete");
+    }
+    text
+}

@@ -1,0 +1,16 @@
+//! Floor 2, the world: actors, sockets, threads, HTTP, WebSocket, the load client and the one clock. It decides nothing of a protocol.
+
+pub mod addresses;
+pub mod audio;
+pub mod banner;
+pub mod clock;
+pub mod http;
+pub mod hub;
+pub mod load;
+pub mod metrics;
+pub mod outbox;
+pub mod server;
+pub mod session;
+pub mod udp;
+pub mod worker;
+pub mod ws;

@@ -1,0 +1,248 @@
+//! Binds everything, starts workers, audio and HTTP, and takes them down in order. It serves nobody itself.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use actix::prelude::*;
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer, web};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use socket2::{Domain, Socket, Type};
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::audio::pace::Lateness;
+use crate::audio::voices::voices;
+use crate::config::{Config, Host as ListenHost, TlsFiles};
+use crate::engine::access::Access;
+use crate::engine::attempts::Attempts;
+use crate::engine::session::Host;
+use crate::wire::signal::VoiceCard;
+
+use super::addresses::{lan_address, media_addresses};
+use super::audio::AudioEngine;
+use super::banner::banner;
+use super::clock::{Clock, entropy};
+use super::http::{self, Gate};
+use super::hub::Capacity;
+use super::metrics::{AudioCollector, Metrics};
+use super::udp::bind_all;
+use super::worker::{Play, Retire, Worker};
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// How long goodbyes may take; with what follows, the process is gone within 10 s.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// How long HTTP answers that are under way may take after that.
+const HTTP_SECONDS: u64 = 3;
+/// WebSockets, idle connections and strangers together, beside the sessions.
+const CONNECTIONS_BESIDE: usize = 4096;
+
+/// Why the server did not start.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The HTTP address could not be bound.
+    #[error("PORT: {address}: {source}")]
+    Http {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The media port could not be bound.
+    #[error("MEDIA_PORT: {0}")]
+    Media(io::Error),
+    /// The interfaces could not be listed.
+    #[error("HOST: {0}")]
+    Addresses(io::Error),
+    /// No certificate, or one that does not go with its key.
+    #[error("TLS_CERT and TLS_KEY: {0}")]
+    Tls(String),
+    /// The audio engine did not start.
+    #[error("audio: {0}")]
+    Audio(String),
+    /// A thread or a runtime did not start.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Server {
+    http: ServerHandle,
+    worker: Addr<Worker>,
+    arbiter: Arbiter,
+    draining: watch::Sender<bool>,
+    audio: AudioEngine,
+    /// Where HTTP listens.
+    pub http_addr: SocketAddr,
+    /// The media port.
+    pub media_port: u16,
+}
+
+impl Server {
+    /// Binds, starts and serves. Must be called inside an actix system.
+    ///
+    /// # Errors
+    /// What could not be bound or started, named as the operator wrote it.
+    pub async fn start(config: &Config) -> Result<Self, ServeError> {
+        let clock = Clock;
+        let tls = config.tls.as_ref().map(tls_config).transpose()?;
+        let listener = listen(config.host, config.port)?;
+        let http_addr = listener.local_addr()?;
+        let addresses = media_addresses(config.host, &config.public_ip).map_err(ServeError::Addresses)?;
+        let sockets = bind_all(&addresses, config.media_port).map_err(ServeError::Media)?;
+        let media_port = sockets.first().map_or(0, |socket| socket.advertised().port());
+        for socket in &sockets {
+            tracing::info!(address = %socket.advertised(), "media address");
+        }
+
+        let (metrics, mut registry) = Metrics::new();
+        let workers: Arc<OnceLock<Addr<Worker>>> = Arc::default();
+        let audio = start_audio(clock, metrics.clone(), workers.clone())?;
+        registry.register_collector(Box::new(AudioCollector(audio.handle())));
+
+        let cards: Vec<VoiceCard> = voices()
+            .map(|(_, info)| VoiceCard {
+                id: info.id.into(),
+                name: info.name.into(),
+                description: info.description.into(),
+            })
+            .collect();
+        let host = Arc::new(Host::new(entropy, 'A', cards.clone()));
+        let capacity = Capacity::new(config.max_sessions.get());
+        let arbiter = Arbiter::new();
+        let worker = start_worker(&arbiter, clock, metrics.clone(), host, audio.handle(), sockets, capacity).await?;
+        drop(workers.set(worker.clone()));
+
+        let (draining, drained) = watch::channel(false);
+        let gate = web::Data::new(Gate {
+            clock,
+            metrics,
+            access: Access::new(config.auth.clone(), config.allowed_origins.clone(), config.trusted_proxies.clone()),
+            attempts: Mutex::new(Attempts::new()),
+            worker: worker.clone(),
+            voices: cards,
+            draining: drained,
+            registry,
+        });
+        let connections =
+            usize::try_from(config.max_sessions.get()).unwrap_or(usize::MAX).saturating_add(CONNECTIONS_BESIDE);
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(gate.clone())
+                .wrap(http::error_pages())
+                .wrap(http::headers())
+                .wrap(http::compression())
+                .configure(http::routes)
+        })
+        .workers(1)
+        .max_connections(connections)
+        .shutdown_timeout(HTTP_SECONDS)
+        .disable_signals();
+        let server = match tls {
+            Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+            None => server.listen(listener)?,
+        }
+        .run();
+        let http = server.handle();
+        actix::spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "HTTP server");
+            }
+        });
+        Ok(Self { http, worker, arbiter, draining, audio, http_addr, media_port })
+    }
+
+    /// What a person is shown.
+    #[must_use]
+    pub fn banner(&self, config: &Config) -> String {
+        banner(self.http_addr, self.media_port, config.tls.is_some(), &config.auth, lan_address())
+    }
+
+    /// Takes no more sessions, says goodbye to all, and stops; within 10 s.
+    pub async fn stop(self) {
+        self.draining.send_replace(true);
+        if tokio::time::timeout(GOODBYE, self.worker.send(Retire)).await.is_err() {
+            tracing::warn!("sessions did not end in time");
+        }
+        self.http.stop(true).await;
+        self.audio.stop();
+        self.arbiter.stop();
+        if let Err(error) =
+            actix::clock::timeout(Duration::from_secs(1), tokio::task::spawn_blocking(move || self.arbiter.join()))
+                .await
+        {
+            tracing::warn!(%error, "the media worker did not end in time");
+        }
+    }
+}
+
+fn start_audio(clock: Clock, metrics: Metrics, worker: Arc<OnceLock<Addr<Worker>>>) -> Result<AudioEngine, ServeError> {
+    let sink = move |turn, Lateness(late)| {
+        metrics.turn(late);
+        if worker.get().is_some_and(|worker| worker.try_send(Play(turn)).is_err()) {
+            metrics.turn_dropped();
+        }
+    };
+    AudioEngine::start(clock, Box::new(sink)).map_err(|error| ServeError::Audio(error.to_string()))
+}
+
+async fn start_worker(
+    arbiter: &Arbiter,
+    clock: Clock,
+    metrics: Metrics,
+    host: Arc<Host>,
+    audio: super::audio::AudioHandle,
+    sockets: Vec<super::udp::BoundSocket>,
+    capacity: Capacity,
+) -> Result<Addr<Worker>, ServeError> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    // Sockets and the hub belong to the worker's own thread.
+    arbiter.spawn_fn(move || {
+        let worker = Worker::new(clock, metrics, host, audio, sockets, capacity).map(Actor::start);
+        drop(tell.send(worker));
+    });
+    let worker = told.await.map_err(|_| io::Error::other("the media worker did not start"))?;
+    Ok(worker?)
+}
+
+/// `[::]` is bound dual stack; on a host without IPv6 it means all of IPv4.
+fn listen(host: ListenHost, port: u16) -> Result<TcpListener, ServeError> {
+    let address = host.at(port);
+    match bind_tcp(address) {
+        Err(error) if host.ip().is_unspecified() && host.ip().is_ipv6() && error.kind() != io::ErrorKind::AddrInUse => {
+            let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
+            tracing::warn!(%error, "no IPv6 on this host: HTTP listens on IPv4 only");
+            bind_tcp(address).map_err(|source| ServeError::Http { address, source })
+        }
+        bound => bound.map_err(|source| ServeError::Http { address, source }),
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn tls_config(files: &TlsFiles) -> Result<rustls::ServerConfig, ServeError> {
+    let fault =
+        |path: &std::path::Path, error: &dyn std::fmt::Display| ServeError::Tls(format!("{}: {error}", path.display()));
+    let chain = CertificateDer::pem_file_iter(&files.cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| fault(&files.cert, &error))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| fault(&files.key, &error))?;
+    rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|error| ServeError::Tls(error.to_string()))
+}

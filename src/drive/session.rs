@@ -1,0 +1,259 @@
+//! The actor of one session: translates messages into inputs of the core and effects into messages and datagrams. It decides nothing.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use bytes::Bytes;
+
+use crate::engine::demux::Path;
+use crate::engine::session::{Effect, Input, SessionCore, SessionState};
+use crate::wire::ids::{SessionId, SessionKey};
+use crate::wire::media::AudioTurn;
+use crate::wire::signal::{ClientMsg, ServerMsg};
+
+use super::hub::{Hub, Place};
+
+/// Messages that may wait for one session; what does not fit is dropped and counted.
+const MAILBOX: usize = 32;
+
+/// A datagram that the demultiplexer gave to this session.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Datagram {
+    /// Where from.
+    pub path: Path,
+    /// Our address as candidates name it.
+    pub destination: SocketAddr,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// One turn of audio.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Turn(pub Arc<AudioTurn>);
+
+/// The session's deadline has come.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Tick;
+
+/// A client's message, from the door that it came through.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct FromClient {
+    /// Which door.
+    pub door: DoorKey,
+    /// What.
+    pub message: ClientMsg,
+}
+
+/// A WebSocket takes the session over; the newest one wins.
+#[derive(Debug, Message)]
+#[rtype(result = "DoorKey")]
+pub struct Attach(pub Recipient<ToClient>);
+
+/// A door is gone.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Detach {
+    /// Which door; an old one means nothing.
+    pub door: DoorKey,
+    /// By a Close frame, not by a broken connection.
+    pub closed: bool,
+}
+
+/// The server goes away.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Shutdown;
+
+/// What a session tells its door.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub enum ToClient {
+    /// Send this.
+    Say(ServerMsg),
+    /// Another WebSocket took the session over.
+    Replaced,
+}
+
+/// Tells the doors of one session apart.
+#[derive(Clone, Copy, Debug, Default, Eq, MessageResponse, PartialEq)]
+pub struct DoorKey(u32);
+
+/// One session.
+pub struct Session {
+    core: SessionCore,
+    key: SessionKey,
+    id: SessionId,
+    hub: Rc<Hub>,
+    door: Option<Recipient<ToClient>>,
+    door_key: DoorKey,
+    state: Option<SessionState>,
+    listening: bool,
+    _place: Place,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("id", &self.id).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// A session named `key` and `id`; it counts itself as soon as it runs.
+    #[must_use]
+    pub fn new(core: SessionCore, key: SessionKey, id: SessionId, hub: Rc<Hub>, place: Place) -> Self {
+        Self {
+            core,
+            key,
+            id,
+            hub,
+            door: None,
+            door_key: DoorKey::default(),
+            state: None,
+            listening: false,
+            _place: place,
+        }
+    }
+
+    fn step(&mut self, input: Input<'_>, ctx: &mut Context<Self>) {
+        let Self { core, hub, door, key, .. } = self;
+        let mut over = false;
+        let drained = core.handle(input, hub.clock.now()).and_then(|drain| {
+            drain.run(|effect| match effect {
+                Effect::Transmit(transmit) => hub.send(transmit),
+                Effect::Client(message) => {
+                    // A door that does not empty its mailbox is as good as shut.
+                    if door.as_ref().is_some_and(|door| door.try_send(ToClient::Say(message)).is_err()) {
+                        *door = None;
+                    }
+                }
+                Effect::Register(ufrag) => hub.demux.borrow_mut().register(&ufrag, *key),
+                Effect::Learn(path) => hub.demux.borrow_mut().learn(path, *key),
+                Effect::Unroute => hub.demux.borrow_mut().forget(*key),
+                Effect::Audience(note) => hub.note(note),
+                Effect::Joined(took) => hub.metrics.joined(took),
+                Effect::Drop(reason) => hub.metrics.drop(reason),
+                Effect::Ended(reason) => {
+                    tracing::debug!(?reason, "session ended");
+                    over = true;
+                }
+            })
+        });
+        match drained {
+            Ok(Some(wake)) => hub.arm(*key, wake),
+            Ok(None) => {}
+            Err(error) => {
+                hub.metrics.failure();
+                tracing::info!(session = ?self.id, %error, "peer connection given up");
+                ctx.notify(Tick);
+            }
+        }
+        if over {
+            ctx.stop();
+        }
+        self.account(ctx);
+    }
+
+    /// Keeps counters and the list of listeners true.
+    fn account(&mut self, ctx: &Context<Self>) {
+        let state = Some(self.core.state());
+        self.hub.metrics.session(self.state, state);
+        self.state = state;
+        let listening = self.core.is_listening();
+        if listening != self.listening {
+            self.listening = listening;
+            let mut audience = self.hub.audience.borrow_mut();
+            if listening {
+                audience.insert(self.key, ctx.address());
+            } else {
+                audience.remove(&self.key);
+            }
+        }
+    }
+}
+
+impl Actor for Session {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.account(ctx);
+    }
+
+    fn stopped(&mut self, _ctx: &mut Context<Self>) {
+        self.hub.metrics.session(self.state.take(), None);
+        self.hub.forget(self.key, &self.id);
+    }
+}
+
+impl Handler<Datagram> for Session {
+    type Result = ();
+
+    fn handle(&mut self, Datagram { path, destination, bytes }: Datagram, ctx: &mut Context<Self>) {
+        self.step(Input::Datagram { path, destination, bytes: &bytes }, ctx);
+    }
+}
+
+impl Handler<Turn> for Session {
+    type Result = ();
+
+    fn handle(&mut self, Turn(turn): Turn, ctx: &mut Context<Self>) {
+        self.step(Input::Audio(&turn), ctx);
+    }
+}
+
+impl Handler<Tick> for Session {
+    type Result = ();
+
+    fn handle(&mut self, _: Tick, ctx: &mut Context<Self>) {
+        self.step(Input::Tick, ctx);
+    }
+}
+
+impl Handler<FromClient> for Session {
+    type Result = ();
+
+    fn handle(&mut self, FromClient { door, message }: FromClient, ctx: &mut Context<Self>) {
+        if door == self.door_key {
+            self.step(Input::Client(message), ctx);
+        }
+    }
+}
+
+impl Handler<Attach> for Session {
+    type Result = DoorKey;
+
+    fn handle(&mut self, Attach(door): Attach, ctx: &mut Context<Self>) -> DoorKey {
+        if let Some(old) = self.door.replace(door) {
+            // An old door whose mailbox is full finds out by its next word.
+            drop(old.try_send(ToClient::Replaced));
+        }
+        self.door_key = DoorKey(self.door_key.0.wrapping_add(1));
+        self.step(Input::Attached, ctx);
+        self.door_key
+    }
+}
+
+impl Handler<Detach> for Session {
+    type Result = ();
+
+    fn handle(&mut self, Detach { door, closed }: Detach, ctx: &mut Context<Self>) {
+        if door == self.door_key {
+            self.door = None;
+            self.step(if closed { Input::Closed } else { Input::Dropped }, ctx);
+        }
+    }
+}
+
+impl Handler<Shutdown> for Session {
+    type Result = ();
+
+    fn handle(&mut self, _: Shutdown, ctx: &mut Context<Self>) {
+        self.step(Input::Closed, ctx);
+    }
+}

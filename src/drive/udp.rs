@@ -1,0 +1,184 @@
+//! The media port: one UDP socket per address, read and written many datagrams at a time. It looks into none of them.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+
+use super::addresses::MediaAddress;
+
+/// Datagrams read or written in one system call.
+pub const BATCH: usize = 64;
+/// Longer than any datagram of WebRTC, whose packets fit an Ethernet frame.
+const LONGEST: usize = 2048;
+/// Kernel buffers wanted: a second of 2,000 listeners' reports, and a turn's packets to as many.
+const BUFFER: usize = 4 * 1024 * 1024;
+/// Less than this loses packets under load.
+const BUFFER_NEEDED: usize = 1024 * 1024;
+
+/// One bound address of the media port.
+#[derive(Debug)]
+pub struct MediaSocket {
+    socket: UdpSocket,
+    /// As candidates name it.
+    pub advertised: SocketAddr,
+}
+
+/// A bound socket that is not part of a runtime yet.
+#[derive(Debug)]
+pub struct BoundSocket {
+    socket: StdSocket,
+    advertised: SocketAddr,
+}
+
+impl BoundSocket {
+    /// As candidates name it.
+    #[must_use]
+    pub fn advertised(&self) -> SocketAddr {
+        self.advertised
+    }
+
+    /// Makes it part of the runtime of this thread.
+    ///
+    /// # Errors
+    /// When the runtime does not take it.
+    pub fn into_media(self) -> io::Result<MediaSocket> {
+        Ok(MediaSocket { socket: UdpSocket::from_std(self.socket)?, advertised: self.advertised })
+    }
+}
+
+/// Binds `port` on every address. Port 0 takes one that the system chooses, the same for all.
+///
+/// # Errors
+/// Which address could not be bound. With the port given, another program may hold it.
+pub fn bind_all(addresses: &[MediaAddress], port: u16) -> io::Result<Vec<BoundSocket>> {
+    /// A port that is free on one address may be taken on the next.
+    const TRIES: usize = 16;
+    let mut failure = io::Error::new(io::ErrorKind::AddrNotAvailable, "no usable address");
+    for _ in 0..if port == 0 { TRIES } else { 1 } {
+        match bind_once(addresses, port) {
+            Ok(sockets) if !sockets.is_empty() => return Ok(sockets),
+            Ok(_) => {}
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+fn bind_once(addresses: &[MediaAddress], mut port: u16) -> io::Result<Vec<BoundSocket>> {
+    let mut sockets = Vec::with_capacity(addresses.len());
+    for MediaAddress { bound, advertised } in addresses {
+        let socket = bind(*bound, port)
+            .map_err(|error| io::Error::new(error.kind(), format!("UDP {}: {error}", SocketAddr::new(*bound, port))))?;
+        port = socket.local_addr()?.port();
+        sockets.push(BoundSocket { socket, advertised: SocketAddr::new(*advertised, port) });
+    }
+    Ok(sockets)
+}
+
+fn bind(ip: IpAddr, port: u16) -> io::Result<StdSocket> {
+    let socket = Socket::new(Domain::for_address(SocketAddr::new(ip, port)), Type::DGRAM, Some(Protocol::UDP))?;
+    if ip.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    // The system may give less; what matters is looked at below.
+    let _ = socket.set_recv_buffer_size(BUFFER);
+    let _ = socket.set_send_buffer_size(BUFFER);
+    if socket.recv_buffer_size()? < BUFFER_NEEDED || socket.send_buffer_size()? < BUFFER_NEEDED {
+        tracing::warn!(%ip, "the system gives small UDP buffers: raise net.core.rmem_max and net.core.wmem_max to {BUFFER} for high session counts");
+    }
+    socket.bind(&SocketAddr::new(ip, port).into())?;
+    Ok(socket.into())
+}
+
+/// Buffers for one reader.
+pub struct Inbox {
+    headers: MultiHeaders<SockaddrStorage>,
+    bytes: Vec<u8>,
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbox").finish_non_exhaustive()
+    }
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { headers: MultiHeaders::preallocate(BATCH, None), bytes: vec![0; BATCH * LONGEST] }
+    }
+}
+
+impl MediaSocket {
+    /// Waits for datagrams and hands each to `take`, with its source; returns how many there were.
+    ///
+    /// # Errors
+    /// What the socket says; it can be read again.
+    ///
+    /// # Panics
+    /// Never: an inbox holds a batch.
+    pub async fn receive(&self, inbox: &mut Inbox, mut take: impl FnMut(SocketAddr, &[u8])) -> io::Result<usize> {
+        let mut found = [(None, 0_usize); BATCH];
+        let count = self
+            .socket
+            .async_io(Interest::READABLE, || {
+                let mut chunks = inbox.bytes.chunks_exact_mut(LONGEST);
+                let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
+                    std::array::from_fn(|_| [IoSliceMut::new(chunks.next().expect("the buffer holds a batch"))]);
+                let results = recvmmsg(
+                    self.socket.as_raw_fd(),
+                    &mut inbox.headers,
+                    slices.iter_mut(),
+                    MsgFlags::MSG_DONTWAIT,
+                    None,
+                )?;
+                let mut count = 0;
+                for (slot, message) in found.iter_mut().zip(results) {
+                    let whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
+                    *slot = (message.address.and_then(address).filter(|_| whole), message.bytes);
+                    count += 1;
+                }
+                Ok(count)
+            })
+            .await?;
+        for ((source, length), bytes) in found[..count].iter().zip(inbox.bytes.chunks_exact(LONGEST)) {
+            if let Some(source) = source {
+                take(*source, &bytes[..*length]);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Sends as many of `datagrams` as the system takes; returns how many it took before the error, if there is one.
+    ///
+    /// # Errors
+    /// What the system says of the first datagram that it did not take.
+    pub fn send(
+        &self,
+        headers: &mut MultiHeaders<SockaddrStorage>,
+        datagrams: &[(SocketAddr, impl AsRef<[u8]>)],
+    ) -> Result<usize, Errno> {
+        let datagrams = &datagrams[..datagrams.len().min(BATCH)];
+        let empty: &[u8] = &[];
+        let mut slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|_| [IoSlice::new(empty)]);
+        let mut addresses: [Option<SockaddrStorage>; BATCH] = [None; BATCH];
+        for ((slice, address), (remote, bytes)) in slices.iter_mut().zip(&mut addresses).zip(datagrams) {
+            *slice = [IoSlice::new(bytes.as_ref())];
+            *address = Some(SockaddrStorage::from(*remote));
+        }
+        let count = datagrams.len();
+        sendmmsg(self.socket.as_raw_fd(), headers, &slices[..count], &addresses[..count], [], MsgFlags::MSG_DONTWAIT)
+            .map(Iterator::count)
+    }
+}
+
+fn address(storage: SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = storage.as_sockaddr_in().map(|addr| SocketAddr::V4((*addr).into()));
+    v4.or_else(|| storage.as_sockaddr_in6().map(|addr| SocketAddr::V6((*addr).into())))
+}

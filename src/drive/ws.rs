@@ -1,0 +1,286 @@
+//! One client's WebSocket: joins frames, asks the door, forwards to the session. The only file that names actix-web-actors,
+//! which upstream keeps but no longer develops.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use actix_http::ws::Item;
+use actix_web::web::{Bytes, BytesMut, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use actix_web_actors::ws::{self, CloseCode, Message as Frame, ProtocolError, WebsocketContext, WsResponseBuilder};
+
+use crate::engine::access::ClientAddr;
+use crate::engine::door::{Admission, CloseReason, Door, DoorEffect, LIMIT_CLIENT, LIMIT_SDK, Wishes};
+use crate::engine::session::Profile;
+use crate::wire::ids::SessionId;
+use crate::wire::signal::{ClientMsg, HelloAck, ServerMsg, SignalFault};
+
+use super::http::Gate;
+use super::session::{Detach, DoorKey, FromClient, Session, ToClient};
+use super::worker::{Open, Opened};
+
+/// How often a client is pinged.
+const PING: Duration = Duration::from_secs(10);
+/// Silence after which a connection is taken for broken.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long the client's half of the closing handshake is waited for (RFC 6455 section 7.1.1).
+const CLOSING: Duration = Duration::from_secs(2);
+/// Messages of the session that may wait for a slow client: an answer and all its candidates fit.
+const MAILBOX: usize = 64;
+
+/// Who knocks, as the upgrade request tells.
+#[derive(Clone, Debug)]
+pub struct Knock {
+    /// What the address asks for.
+    pub wishes: Wishes,
+    /// The other end of the connection.
+    pub peer: IpAddr,
+    /// The client behind it.
+    pub client: ClientAddr,
+    /// The `Host` header.
+    pub host: Option<String>,
+    /// Whether a proxy passed this on.
+    pub forwarded: bool,
+    /// Whether the page's origin may use the server.
+    pub origin_allowed: bool,
+}
+
+/// Upgrades the request; the door opens on the new connection.
+///
+/// # Errors
+/// When the request is no WebSocket handshake.
+pub fn upgrade(
+    gate: Arc<Gate>,
+    knock: Knock,
+    request: &HttpRequest,
+    payload: Payload,
+) -> actix_web::Result<HttpResponse> {
+    let now = gate.clock.now();
+    let mut door = Door::new(knock.wishes.clone(), now);
+    let knocked = knock.wishes.api_key.as_deref().map(|key| gate.admit(key, &knock, SignalFault::BadApiKey));
+    // Only a client that has proven itself may make us buffer images.
+    let limit = if knocked == Some(Admission::Good) { LIMIT_SDK } else { LIMIT_CLIENT };
+    let first = knocked.map(|admission| door.knock(admission)).unwrap_or_default();
+    let socket = Ws { door, gate, knock, first, session: None, joining: None, heard: now, ending: None };
+    WsResponseBuilder::new(socket, request, payload).frame_size(limit).start()
+}
+
+/// How the connection is ending.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ending {
+    /// By a Close frame, the client's or ours.
+    Closed,
+    /// Another socket has the session.
+    Replaced,
+}
+
+struct Ws {
+    door: Door,
+    gate: Arc<Gate>,
+    knock: Knock,
+    first: Vec<DoorEffect>,
+    session: Option<(Addr<Session>, DoorKey)>,
+    /// A message whose last fragment has not come, and whether it is text.
+    joining: Option<(BytesMut, bool)>,
+    heard: Instant,
+    ending: Option<Ending>,
+}
+
+type Ctx = WebsocketContext<Ws>;
+
+impl Ws {
+    fn apply(&mut self, effects: Vec<DoorEffect>, ctx: &mut Ctx) {
+        for effect in effects {
+            match effect {
+                DoorEffect::Send(message) => ctx.text(message.to_json()),
+                DoorEffect::Check(hello) => {
+                    let admission = self.gate.admit(&hello.token, &self.knock, SignalFault::BadToken);
+                    let effects = self.door.admitted(admission, hello.session.as_deref());
+                    self.apply(effects, ctx);
+                }
+                DoorEffect::Attach { resume, profile } => self.attach(resume, profile, ctx),
+                DoorEffect::Forward(message) => self.forward(message, ctx),
+                DoorEffect::Close(reason) => self.close(reason, Ending::Closed, ctx),
+            }
+        }
+    }
+
+    /// Nothing else is read until the session is there.
+    fn attach(&mut self, resume: Option<SessionId>, profile: Profile, ctx: &mut Ctx) {
+        let open = Open { resume, profile, client: self.knock.client.ip(), door: ctx.address().recipient() };
+        let opening = self.gate.worker.send(open).into_actor(self).map(move |opened, ws, ctx| {
+            match opened.unwrap_or(Err(SignalFault::Internal)) {
+                Ok(opened) => ws.attached(opened, profile, ctx),
+                Err(fault) => {
+                    let effects = ws.door.refuse(fault);
+                    ws.apply(effects, ctx);
+                }
+            }
+        });
+        ctx.wait(opening);
+    }
+
+    fn attached(&mut self, Opened { session, id, door, resumed, media }: Opened, profile: Profile, ctx: &mut Ctx) {
+        self.session = Some((session, door));
+        self.door.attached();
+        let session_id = id.to_string();
+        let greeting = if profile.sdk {
+            ServerMsg::SessionId { session_id, server_ip: media.ip().to_string(), server_port: media.port() }
+        } else {
+            ServerMsg::HelloAck(HelloAck {
+                voices: self.gate.voices.clone(),
+                ice_servers: Vec::new(),
+                session_id,
+                resumed,
+            })
+        };
+        ctx.text(greeting.to_json());
+    }
+
+    /// The client's next word waits until the session has taken this one.
+    fn forward(&mut self, message: ClientMsg, ctx: &mut Ctx) {
+        let Some((session, door)) = &self.session else { return };
+        let sending = session.send(FromClient { door: *door, message }).into_actor(self).map(|sent, ws, ctx| {
+            if sent.is_err() {
+                let effects = ws.door.refuse(SignalFault::Internal);
+                ws.apply(effects, ctx);
+            }
+        });
+        ctx.wait(sending);
+    }
+
+    fn text(&mut self, text: &str, ctx: &mut Ctx) {
+        if text.len() > self.door.limit() {
+            return self.close(CloseReason::TooBig, Ending::Closed, ctx);
+        }
+        let effects = self.door.text(text, self.heard);
+        self.apply(effects, ctx);
+    }
+
+    fn fragment(&mut self, item: Item, ctx: &mut Ctx) {
+        let (bytes, last) = match item {
+            Item::FirstText(bytes) => (self.join(true, &bytes), false),
+            Item::FirstBinary(bytes) => (self.join(false, &bytes), false),
+            Item::Continue(bytes) => (self.extend(&bytes), false),
+            Item::Last(bytes) => (self.extend(&bytes), true),
+        };
+        if bytes > self.door.limit() {
+            return self.close(CloseReason::TooBig, Ending::Closed, ctx);
+        }
+        if last && let Some((bytes, text)) = self.joining.take() {
+            match std::str::from_utf8(&bytes) {
+                Ok(message) if text => self.text(message, ctx),
+                Err(_) if text => self.close(CloseReason::InvalidUtf8, Ending::Closed, ctx),
+                _ => self.binary(ctx),
+            }
+        }
+    }
+
+    fn join(&mut self, text: bool, bytes: &Bytes) -> usize {
+        self.joining = Some((BytesMut::from(&bytes[..]), text));
+        bytes.len()
+    }
+
+    fn extend(&mut self, bytes: &Bytes) -> usize {
+        let Some((joined, _)) = &mut self.joining else { return 0 };
+        joined.extend_from_slice(bytes);
+        joined.len()
+    }
+
+    fn binary(&mut self, ctx: &mut Ctx) {
+        let effects = self.door.binary(self.heard);
+        self.apply(effects, ctx);
+    }
+
+    /// Sends a Close frame and waits a little for the client's: closing the connection on unread bytes would lose our last words.
+    fn close(&mut self, reason: CloseReason, ending: Ending, ctx: &mut Ctx) {
+        if self.ending.is_none() {
+            self.ending = Some(ending);
+            ctx.close(Some(ws::CloseReason {
+                code: CloseCode::from(reason.code()),
+                description: Some(reason.text().to_owned()),
+            }));
+            ctx.run_later(CLOSING, |_, ctx| ctx.stop());
+        }
+    }
+
+    fn keep_alive(&mut self, ctx: &mut Ctx) {
+        let now = self.gate.clock.now();
+        if now.saturating_duration_since(self.heard) >= SILENCE {
+            return ctx.stop();
+        }
+        ctx.ping(b"");
+        let effects = self.door.tick(now);
+        self.apply(effects, ctx);
+    }
+}
+
+impl Actor for Ws {
+    type Context = Ctx;
+
+    fn started(&mut self, ctx: &mut Ctx) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.gate.metrics.websocket(1);
+        ctx.run_interval(PING, Self::keep_alive);
+        let mut draining = self.gate.draining.clone();
+        let goodbye = async move { draining.wait_for(|draining| *draining).await.is_ok() };
+        ctx.spawn(goodbye.into_actor(self).map(|_, ws, ctx| ws.close(CloseReason::GoingAway, Ending::Closed, ctx)));
+        let first = std::mem::take(&mut self.first);
+        self.apply(first, ctx);
+    }
+
+    fn stopped(&mut self, _ctx: &mut Ctx) {
+        self.gate.metrics.websocket(-1);
+        if let Some((session, door)) = self.session.take()
+            && self.ending != Some(Ending::Replaced)
+        {
+            // The last word of this door, so the one that a full mailbox must not lose.
+            session.do_send(Detach { door, closed: self.ending == Some(Ending::Closed) });
+        }
+    }
+}
+
+impl StreamHandler<Result<Frame, ProtocolError>> for Ws {
+    fn handle(&mut self, frame: Result<Frame, ProtocolError>, ctx: &mut Ctx) {
+        self.heard = self.gate.clock.now();
+        match frame {
+            Ok(Frame::Close(_)) => {
+                let ours = self.ending.is_some();
+                self.ending.get_or_insert(Ending::Closed);
+                if !ours {
+                    ctx.close(None);
+                }
+                ctx.stop();
+            }
+            // Our Close frame is out: the rest is read, so that the connection ends well, and means nothing.
+            Ok(_) if self.ending.is_some() => {}
+            Ok(Frame::Text(text)) => self.text(&text, ctx),
+            Ok(Frame::Binary(_)) => self.binary(ctx),
+            Ok(Frame::Continuation(item)) => self.fragment(item, ctx),
+            Ok(Frame::Ping(bytes)) => ctx.pong(&bytes),
+            Ok(Frame::Pong(_) | Frame::Nop) => {}
+            Err(ProtocolError::Overflow) => self.close(CloseReason::TooBig, Ending::Closed, ctx),
+            // Text frames are checked below us; the kind of error is only in its text.
+            Err(ProtocolError::Io(error)) if error.to_string().contains("utf-8") => {
+                self.close(CloseReason::InvalidUtf8, Ending::Closed, ctx);
+            }
+            Err(_) => ctx.stop(),
+        }
+    }
+}
+
+impl Handler<ToClient> for Ws {
+    type Result = ();
+
+    fn handle(&mut self, message: ToClient, ctx: &mut Ctx) {
+        match message {
+            ToClient::Say(message) if self.ending.is_none() => ctx.text(message.to_json()),
+            ToClient::Say(_) => {}
+            ToClient::Replaced => {
+                self.close(CloseReason::Policy("another connection resumed this session"), Ending::Replaced, ctx);
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! voxcast streams generated audio to browsers over WebRTC. This page is its architecture.
+//!
+//! A str0m sans-IO WebRTC core is driven by one actix actor per session over a shared UDP port, with a lock-free rtrb ring
+//! between a real-time audio generator thread and Opus packetization.
+//!
+//! ```text
+//!  generator thread (real time)        encoder thread                      media worker: one arbiter (thread)
+//!  voices ──rtrb ring──▶ 20 ms blocks ─▶ Opus ─▶ shared frames ─▶ Worker ─▶ Session actor ─▶ SessionCore ─▶ Outbox
+//!    one ring per live voice             one encode per voice     (fan-out)  (one per peer)   (str0m)         │ sendmmsg
+//!                                                                               ▲                             ▼
+//!  browser ◀── WebSocket ── Ws actor (HTTP worker) ── messages ─────────────────┘                    shared UDP port
+//!  browser ──────────────── UDP datagram ──▶ Demux (class, ufrag, address) ──▶ Session actor
+//! ```
+//!
+//! # Floors
+//!
+//! Imports point down only, and siblings do not meet; `src/tests/floors.rs` holds this page to its word.
+//!
+//! | folder | floor | what |
+//! |---|---|---|
+//! | `wire` | 0 | words and bytes: messages, ids, datagram classes, STUN peek, SDP text, media time |
+//! | `engine` | 1 | sans-IO machines: session core, demultiplexer, playout, the client's door, access |
+//! | `audio` | 1 | sound without network or clock: voices, generator, ring, pace, Opus |
+//! | `config.rs`, `logging.rs` | 1 | the operator's words, checked; what may be written down |
+//! | `drive` | 2 | actors, sockets, threads, HTTP, WebSocket, the load client, the one clock |
+//! | `main.rs` | 3 | reads the configuration, runs, waits for the signal |
+//!
+//! Nothing below `drive` names actix, tokio or a socket, and nothing there reads a clock: `now` is passed in, last. `engine`
+//! and `audio` do not know each other; they meet in `wire` (an [`AudioTurn`](wire::media::AudioTurn)) and in `drive`.
+//!
+//! # The law of the session core
+//!
+//! str0m wants one mutation, then a drain to its next timeout. [`SessionCore::handle`](engine::session::SessionCore::handle)
+//! lends the core to a [`Drain`](engine::session::Drain): until it has run dry nothing else can be put in.
+#![forbid(unsafe_code)]
+
+pub mod wire;
+
+pub mod audio;
+pub mod config;
+pub mod engine;
+pub mod logging;
+
+pub mod drive;
+
+#[cfg(test)]
+mod tests;

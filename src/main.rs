@@ -1,0 +1,60 @@
+//! The program: reads the configuration, starts logging, serves until a signal comes, or runs the load client.
+#![forbid(unsafe_code)]
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use voxcast::config::{self, Command, Config, LoadArgs};
+use voxcast::drive::load;
+use voxcast::drive::server::Server;
+use voxcast::logging::{self, LogFilter, LogFormat};
+
+fn main() -> ExitCode {
+    let done = match config::from_process() {
+        Ok(Command::Serve(config)) => serve(&config),
+        Ok(Command::Load(args)) => run_load(&args),
+        Err(error) => return error.report(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: &Config) -> anyhow::Result<()> {
+    logging::init(config.log_format, &config.log)?;
+    actix_web::rt::System::new().block_on(async {
+        // Before anything is started, so that no signal is missed.
+        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+        let server = Server::start(config).await?;
+        // Whoever closed our standard output does not want to read it.
+        let _ = writeln!(std::io::stdout(), "{}", server.banner(config));
+        tracing::info!(http = %server.http_addr, media_port = server.media_port, "serving");
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(signal = name, "going away");
+        server.stop().await;
+        tracing::info!("gone");
+        Ok(())
+    })
+}
+
+fn run_load(args: &LoadArgs) -> anyhow::Result<()> {
+    logging::init(LogFormat::Human, &LogFilter::default())?;
+    let report = actix_web::rt::System::new().block_on(load::run(args))?;
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print!("{report}");
+    }
+    anyhow::ensure!(report.failed == 0, "{} of {} listeners failed", report.failed, report.listeners);
+    Ok(())
+}
