@@ -1,0 +1,205 @@
+//! A client of our own: a blocking WebSocket, a UDP socket, a peer connection, and ears.
+
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
+use voxcast::engine::caller::{Caller, CallerEffect, CallerHost};
+
+use super::heard::Heard;
+use super::server::{PATIENCE, TOKEN, now};
+
+/// A WebSocket and what came by it.
+pub struct Socket {
+    ws: WebSocket<TcpStream>,
+}
+
+impl Socket {
+    /// Connects to `/ws` with this query and these headers more.
+    pub fn open(server: SocketAddr, query: &str, headers: &[(&'static str, &str)]) -> Result<Self, u16> {
+        let mut request = format!("ws://{server}/ws{query}").into_client_request().expect("an address");
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().expect("a header"));
+        }
+        let stream = TcpStream::connect(server).expect("the server listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        match tungstenite::client(request, stream) {
+            Ok((ws, _)) => Ok(Self { ws }),
+            Err(tungstenite::HandshakeError::Failure(tungstenite::Error::Http(response))) => {
+                Err(response.status().as_u16())
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Connects and greets; gives the acknowledgement.
+    pub fn greeted(server: SocketAddr) -> (Self, Value) {
+        let mut socket = Self::open(server, "", &[]).expect("upgraded");
+        socket.say(&json!({"type": "hello", "token": TOKEN}));
+        let acknowledged = socket.hear();
+        assert_eq!(acknowledged["type"], "hello_ack", "{acknowledged}");
+        (socket, acknowledged)
+    }
+
+    pub fn say(&mut self, message: &Value) {
+        self.send(Message::text(message.to_string()));
+    }
+
+    pub fn send(&mut self, message: Message) {
+        self.ws.send(message).expect("the connection is open");
+    }
+
+    /// The next message of the server.
+    pub fn hear(&mut self) -> Value {
+        loop {
+            match self.ws.read().expect("a message") {
+                Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
+                Message::Close(frame) => panic!("closed: {frame:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// The Close frame's code, after whatever else comes.
+    pub fn closed(&mut self) -> Option<u16> {
+        loop {
+            match self.ws.read() {
+                Ok(Message::Close(frame)) => return frame.map(|CloseFrame { code, .. }| code.into()),
+                Ok(_) => {}
+                Err(error) => panic!("no Close frame: {error}"),
+            }
+        }
+    }
+
+    /// Says this, and gives the code and the text of the error that answers it.
+    pub fn error(&mut self, message: &Value) -> (String, String) {
+        self.say(message);
+        error_of(&self.hear())
+    }
+
+    /// Closes as a page does.
+    pub fn close(mut self) {
+        self.ws.close(None).expect("the connection is open");
+        while self.ws.read().is_ok() {}
+    }
+
+    /// A message, if one is there already.
+    fn poll(&mut self) -> Option<Value> {
+        self.ws.get_ref().set_nonblocking(true).expect("a socket");
+        let read = self.ws.read();
+        self.ws.get_ref().set_nonblocking(false).expect("a socket");
+        match read {
+            Ok(Message::Text(text)) => Some(serde_json::from_str(&text).expect("JSON")),
+            _ => None,
+        }
+    }
+}
+
+/// Code and text of an `error`; the text stands in it twice.
+pub fn error_of(message: &Value) -> (String, String) {
+    assert_eq!(message["type"], "error", "{message}");
+    assert_eq!(message["message"], message["error"]);
+    let text = |name: &str| message[name].as_str().expect("text").to_owned();
+    (text("code"), text("message"))
+}
+
+/// A listener with a peer connection.
+pub struct Listener {
+    pub socket: Socket,
+    pub session: String,
+    pub heard: Heard,
+    /// Messages that came while it listened.
+    pub said: Vec<Value>,
+    pub closed: bool,
+    connected: bool,
+    caller: Caller,
+    udp: UdpSocket,
+}
+
+impl Listener {
+    /// Greets, offers and connects.
+    pub fn connect(server: SocketAddr) -> Self {
+        let (socket, acknowledged) = Socket::greeted(server);
+        let session = acknowledged["session_id"].as_str().expect("text").to_owned();
+        Self::offer(socket, session)
+    }
+
+    /// Offers on a socket that is let in already, and connects.
+    pub fn offer(mut socket: Socket, session: String) -> Self {
+        let udp = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+        udp.set_read_timeout(Some(Duration::from_millis(2))).expect("a timeout");
+        let (mut caller, offer) = Caller::listener(&CallerHost::default(), udp.local_addr().expect("bound"), now());
+        socket.say(&json!({"type": "webrtc_offer", "sdp": offer}));
+        let answer = socket.hear();
+        assert_eq!(answer["type"], "webrtc_answer", "{answer}");
+        caller.accept(answer["sdp"].as_str().expect("text")).expect("an answer");
+        let heard = Heard::default();
+        let mut listener =
+            Self { socket, session, heard, said: Vec::new(), closed: false, connected: false, caller, udp };
+        assert!(listener.until(|listener| listener.connected), "never connected");
+        listener
+    }
+
+    /// Restarts ICE by a second offer.
+    pub fn restart_ice(&mut self) {
+        let offer = self.caller.restart();
+        self.socket.say(&json!({"type": "webrtc_offer", "sdp": offer}));
+        assert!(
+            self.until(|listener| listener.said.iter().any(|message| message["type"] == "webrtc_answer")),
+            "no answer"
+        );
+        let answer =
+            self.said.remove(self.said.iter().position(|message| message["type"] == "webrtc_answer").expect("it came"));
+        self.caller.accept(answer["sdp"].as_str().expect("text")).expect("an answer");
+    }
+
+    pub fn start(&mut self, voice: &str) {
+        self.socket.say(&json!({"type": "start", "voice_id": voice}));
+    }
+
+    pub fn stop(&mut self) {
+        self.socket.say(&json!({"type": "stop"}));
+    }
+
+    /// Listens until so many frames more were heard.
+    pub fn frames(&mut self, count: usize) {
+        let enough = self.heard.frames() + count;
+        assert!(self.until(|listener| listener.heard.frames() >= enough), "{} of {enough} frames", self.heard.frames());
+    }
+
+    /// Listens for this long, whatever comes.
+    pub fn listen_for(&mut self, time: Duration) {
+        let end = now() + time;
+        self.until(|_| now() >= end);
+    }
+
+    /// Listens until `done`; false when it never is.
+    pub fn until(&mut self, done: impl Fn(&Self) -> bool) -> bool {
+        let end = now() + PATIENCE;
+        let mut buffer = [0; 2048];
+        let local = self.udp.local_addr().expect("bound");
+        while now() < end {
+            let Self { caller, udp, heard, connected, closed, .. } = self;
+            // A peer connection that has ended says so by `closed`.
+            let ran = caller.run(now(), |effect| match effect {
+                CallerEffect::Transmit(transmit) => drop(udp.send_to(&transmit.contents, transmit.destination)),
+                CallerEffect::Connected => *connected = true,
+                CallerEffect::Packet(packet) => heard.packet(&packet),
+                CallerEffect::KeyframeWanted(_) => {}
+                CallerEffect::Closed => *closed = true,
+            });
+            self.closed |= ran.is_err() || !self.caller.is_alive();
+            if done(self) {
+                return true;
+            }
+            if let Ok((length, source)) = self.udp.recv_from(&mut buffer) {
+                drop(self.caller.receive(source, local, &buffer[..length], now()));
+            }
+            self.said.extend(self.socket.poll());
+        }
+        false
+    }
+}

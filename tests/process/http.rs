@@ -1,0 +1,115 @@
+//! Pages, health, metrics, origins and errors over plain HTTP.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use super::client::{Listener, Socket};
+use super::server::{PATIENCE, Server};
+
+/// Status, headers in lower case, and body.
+fn request(server: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(server).expect("the server listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n{headers}\r\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    (status, head.to_lowercase(), body.to_owned())
+}
+
+#[test]
+fn pages_and_health_are_served() {
+    let server = Server::start(&[]);
+    let get = |path: &str| request(server.http, "GET", path, "");
+    let (status, head, body) = get("/");
+    assert_eq!(status, 200);
+    assert!(head.contains("content-type: text/html") && head.contains("content-security-policy: default-src 'self'"));
+    assert!(head.contains("x-content-type-options: nosniff"));
+    assert!(body.contains("<audio") && body.contains("playsinline"));
+    for asset in ["/assets/style.css", "/assets/src/main.js", "/favicon.ico"] {
+        assert_eq!(get(asset).0, 200, "{asset}");
+    }
+    assert_eq!(get("/healthz").0, 200);
+    assert_eq!(get("/readyz").0, 200);
+    let voices: Value = serde_json::from_str(&get("/api/voices").2).expect("JSON");
+    assert_eq!(voices.as_array().map(Vec::len), Some(3));
+    let tag = get("/assets/style.css")
+        .1
+        .lines()
+        .find_map(|line| Some(line.strip_prefix("etag: ")?.to_owned()))
+        .expect("a tag");
+    assert_eq!(request(server.http, "GET", "/assets/style.css", &format!("If-None-Match: {tag}\r\n")).0, 304);
+}
+
+#[test]
+fn errors_are_problems() {
+    let server = Server::start(&[]);
+    for (method, path, status) in [
+        ("GET", "/nowhere", 404),
+        ("GET", "/assets/test/signal.test.js", 404),
+        ("GET", "/assets/package.json", 404),
+        ("GET", "/assets/../Cargo.toml", 404),
+        ("POST", "/healthz", 405),
+        ("GET", "/ws", 400),
+    ] {
+        let (found, head, body) = request(server.http, method, path, "");
+        assert_eq!(found, status, "{method} {path}");
+        assert!(head.contains("content-type: application/problem+json"), "{method} {path}: {head}");
+        let problem: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!(problem["status"], status, "{method} {path}");
+        assert!(problem["title"].is_string() && problem["detail"].is_string());
+    }
+}
+
+#[test]
+fn pages_of_other_origins_are_kept_out() {
+    let server = Server::start(&[("ALLOWED_ORIGINS", "https://friend.example")]);
+    let own = format!("http://{}", server.http);
+    let tunnel = format!("https://{}", server.http);
+    for (origin, welcome) in [
+        (own.as_str(), true),
+        (tunnel.as_str(), true),
+        ("https://friend.example", true),
+        ("https://elsewhere.example", false),
+        ("null", false),
+    ] {
+        let opened = Socket::open(server.http, "", &[("origin", origin)]);
+        assert_eq!(opened.err(), (!welcome).then_some(403), "{origin}");
+    }
+}
+
+#[test]
+fn metrics_count_what_happens() {
+    let server = Server::start(&[]);
+    let mut listener = Listener::connect(server.http);
+    listener.start("sine-440");
+    listener.frames(50);
+    let (status, _, text) = request(server.http, "GET", "/metrics", "");
+    assert_eq!(status, 200);
+    let value = |name: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} is missing in\n{text}")).parse().expect("a count")
+    };
+    assert_eq!(value("voxcast_sessions{state=\"streaming\"}"), 1);
+    assert_eq!(value("voxcast_joins_total"), 1);
+    assert_eq!(value("voxcast_join_duration_seconds_count"), 1);
+    assert!(value("voxcast_sent_packets_total") >= 50);
+    assert!(value("voxcast_sent_bytes_total") > value("voxcast_sent_packets_total"));
+    assert!(value("voxcast_received_packets_total") > 0);
+    assert!(value("voxcast_audio_encodes_total{kind=\"steady\"}") >= 40);
+    assert_eq!(value("voxcast_audio_encodes_total{kind=\"fade_in\"}"), 1);
+    assert!(value("voxcast_frame_lateness_seconds_count") >= 50);
+    for name in [
+        "voxcast_dropped_packets_total{reason=\"garbage\"}",
+        "voxcast_audio_ring_full_total",
+        "voxcast_audio_ring_empty_total",
+        "voxcast_websockets",
+    ] {
+        value(name);
+    }
+    assert!(!text.contains(&listener.session), "a session id is a label");
+    assert!(text.ends_with("# EOF\n"));
+}

@@ -1,0 +1,112 @@
+//! How the process starts, what it says of bad settings, and how it goes.
+
+use serde_json::Value;
+
+use super::client::{Listener, Socket};
+use super::server::{Server, TOKEN, run};
+
+#[test]
+fn signals_end_it_well() {
+    for name in ["TERM", "INT"] {
+        let server = Server::start(&[]);
+        let mut listener = Listener::connect(server.http);
+        listener.start("sine-440");
+        listener.frames(10);
+        let (mut idle, _) = Socket::greeted(server.http);
+        server.signal(name);
+        assert_eq!(idle.closed(), Some(1001), "{name}");
+        assert!(listener.until(|listener| listener.closed), "{name}: the peer connection is not told");
+        let (status, log) = server.ended();
+        assert_eq!(status.code(), Some(0), "{name}: {log}");
+    }
+}
+
+#[test]
+fn nothing_secret_is_logged() {
+    for format in ["human", "json"] {
+        let server = Server::start(&[("LOG_FORMAT", format), ("LOG", "trace")]);
+        let mut listener = Listener::connect(server.http);
+        listener.start("sine-440");
+        listener.frames(5);
+        drop(Socket::open(server.http, &format!("?api_key={TOKEN}"), &[]).expect("upgraded"));
+        let session = listener.session.clone();
+        listener.socket.close();
+        server.signal("TERM");
+        let (_, log) = server.ended();
+        for secret in [TOKEN, &session, "ice-pwd", "a=candidate"] {
+            assert!(!log.contains(secret), "{format}: {secret} in {log}");
+        }
+        if format == "json" {
+            assert!(
+                log.lines().all(|line| serde_json::from_str::<Value>(line).is_ok_and(|line| line["level"].is_string())),
+                "{log}"
+            );
+        }
+    }
+}
+
+#[test]
+fn wrong_settings_name_their_variable() {
+    for (variable, value) in [
+        ("PORT", "http"),
+        ("MEDIA_PORT", "70000"),
+        ("MAX_SESSIONS", "0"),
+        ("PUBLIC_IP", "my-host"),
+        ("ALLOWED_ORIGINS", "example.com"),
+        ("TRUSTED_PROXIES", "everyone"),
+        ("AUTH_TOKEN", "short"),
+        ("LOG_FORMAT", "xml"),
+        ("HOST", "somewhere"),
+        ("TLS_CERT", "/nowhere/cert.pem"),
+    ] {
+        let (code, _, err) = run(&[], &[(variable, value)]);
+        assert_eq!(code, Some(2), "{variable}: {err}");
+        assert!(err.contains(variable), "{variable}: {err}");
+    }
+    let missing = [
+        ("TLS_CERT", "/nowhere/cert.pem"),
+        ("TLS_KEY", "/nowhere/key.pem"),
+        ("PORT", "0"),
+        ("MEDIA_PORT", "0"),
+        ("HOST", "127.0.0.1"),
+    ];
+    let (code, _, err) = run(&[], &missing);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("TLS_CERT") && err.contains("/nowhere/cert.pem"), "{err}");
+}
+
+#[test]
+fn ports_in_use_are_told_by_name() {
+    let server = Server::start(&[]);
+    let http = server.http.port().to_string();
+    let (code, _, err) = run(&["--host", "127.0.0.1", "--port", &http, "--media-port", "0"], &[]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("PORT") && err.contains(&http), "{err}");
+    let mut probe = Socket::open(server.http, &format!("?api_key={TOKEN}"), &[]).expect("upgraded");
+    let media = probe.hear()["server_port"].as_u64().expect("a port").to_string();
+    let (code, _, err) = run(&["--host", "127.0.0.1", "--port", "0", "--media-port", &media], &[]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("MEDIA_PORT") && err.contains(&media), "{err}");
+}
+
+#[test]
+fn help_documents_every_setting() {
+    let (code, out, _) = run(&["--help"], &[]);
+    assert_eq!(code, Some(0));
+    for variable in [
+        "HOST",
+        "PORT",
+        "TLS_CERT",
+        "TLS_KEY",
+        "ALLOWED_ORIGINS",
+        "TRUSTED_PROXIES",
+        "LOG_FORMAT",
+        "MAX_SESSIONS",
+        "AUTH_TOKEN",
+        "MEDIA_PORT",
+        "PUBLIC_IP",
+    ] {
+        assert!(out.contains(variable), "{variable}");
+    }
+    assert!(out.contains("load"));
+}

@@ -1,0 +1,11 @@
+//! The real binary as a process, and clients of our own on loopback: what is heard, what is said, how it starts and ends.
+
+#![expect(clippy::cast_precision_loss, reason = "samples of a test are far fewer than 2^52")]
+
+mod client;
+mod heard;
+mod http;
+mod lifecycle;
+mod server;
+mod signalling;
+mod sound;

@@ -1,0 +1,284 @@
+//! The words of `GET /ws` on real sockets: who is let in, what is refused, what closes, what is resumed.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
+
+use super::client::{Listener, Socket, error_of};
+use super::server::{Server, TOKEN};
+
+fn error(code: &str, text: &str) -> (String, String) {
+    (code.to_owned(), text.to_owned())
+}
+
+#[test]
+fn a_greeting_is_acknowledged_with_voices_and_a_session() {
+    let server = Server::start(&[]);
+    let (mut socket, ack) = Socket::greeted(server.http);
+    assert_eq!(ack["resumed"], false);
+    assert_eq!(ack["ice_servers"], json!([]));
+    assert_eq!(ack["session_id"].as_str().expect("text").len(), 32);
+    let names: Vec<_> =
+        ack["voices"].as_array().expect("a list").iter().map(|voice| (&voice["id"], &voice["name"])).collect();
+    assert_eq!(
+        json!(names),
+        json!([
+            ["sine-220", "Low Tone (220 Hz)"],
+            ["sine-440", "Mid Tone (440 Hz)"],
+            ["sine-880", "High Tone (880 Hz)"]
+        ])
+    );
+    socket.say(&json!({"type": "ping"}));
+    assert_eq!(socket.hear(), json!({"type": "pong"}));
+}
+
+#[test]
+fn what_is_wrong_is_told_and_the_connection_goes_on() {
+    let server = Server::start(&[]);
+    let mut socket = Socket::open(server.http, "", &[]).expect("upgraded");
+    let early = error("unauthorized", "Not authenticated: send hello first");
+    assert_eq!(socket.error(&json!({"type": "webrtc_offer", "sdp": "v=0"})), early);
+    assert_eq!(socket.error(&json!({"type": "start", "voice_id": "sine-440"})), early);
+    socket.say(&json!({"type": "hello", "token": TOKEN, "unknown": 1}));
+    assert_eq!(socket.hear()["type"], "hello_ack");
+    for (message, code, text) in [
+        (json!({"type": "dance"}), "unknown_type", "Unknown type: dance"),
+        (json!({"type": "webrtc_offer"}), "invalid_sdp", "Missing SDP"),
+        (json!({"type": "start", "voice_id": "x"}), "unknown_voice", "Unknown voice: x"),
+        (json!({"type": "start", "voice_id": "sine-440"}), "no_session", "No WebRTC session"),
+        (json!({"type": "speak", "text": ""}), "empty_text", "Empty text"),
+        (json!({"type": "speak", "text": "hi"}), "engine_failed", "Speech failed: no speech engine is configured"),
+    ] {
+        assert_eq!(socket.error(&message), error(code, text), "{message}");
+    }
+    for (message, code) in [
+        (json!({"type": "start"}), "invalid_message"),
+        (json!({"type": "start", "voice_id": 7}), "invalid_message"),
+        (json!([1, 2]), "invalid_message"),
+        (json!({"type": "offer", "sdp": "nonsense"}), "invalid_sdp"),
+        (json!({"type": "ice-candidate", "candidate": {"candidate": "nonsense"}}), "invalid_candidate"),
+    ] {
+        assert_eq!(socket.error(&message).0, code, "{message}");
+    }
+    socket.send(Message::text("{"));
+    assert_eq!(error_of(&socket.hear()), error("invalid_json", "Invalid JSON"));
+    socket.send(Message::binary(vec![1, 2, 3]));
+    assert_eq!(error_of(&socket.hear()).0, "invalid_message");
+    socket.say(&json!({"type": "ping"}));
+    assert_eq!(socket.hear()["type"], "pong");
+}
+
+#[test]
+fn ten_wrong_tokens_a_minute_are_too_many() {
+    let server = Server::start(&[]);
+    for attempt in 0..11 {
+        let mut socket = Socket::open(server.http, "", &[]).expect("upgraded");
+        let (code, text) = socket.error(&json!({"type": "hello", "token": "wrong-token"}));
+        if attempt < 10 {
+            assert_eq!((code, text), error("unauthorized", "Bad token"), "attempt {attempt}");
+        } else {
+            assert_eq!(code, "too_many_attempts", "attempt {attempt}");
+        }
+        assert_eq!(socket.closed(), Some(1008));
+    }
+    let mut socket = Socket::open(server.http, "", &[]).expect("upgraded");
+    assert_eq!(
+        socket.error(&json!({"type": "hello", "token": TOKEN})).0,
+        "too_many_attempts",
+        "the right one is no excuse"
+    );
+    // Behind the trusted proxy on this host, another client is another client.
+    let mut other = Socket::open(server.http, "", &[("x-forwarded-for", "203.0.113.7")]).expect("upgraded");
+    other.say(&json!({"type": "hello", "token": TOKEN}));
+    assert_eq!(other.hear()["type"], "hello_ack");
+}
+
+#[test]
+fn an_api_key_lets_in_and_a_wrong_one_is_told_after_the_upgrade() {
+    let server = Server::start(&[]);
+    let query = format!("?api_key={TOKEN}&model=bit_invert&user_agent=x");
+    let mut socket = Socket::open(server.http, &query, &[("origin", "https://elsewhere.example")]).expect("upgraded");
+    let session = socket.hear();
+    assert_eq!((&session["type"], &session["server_ip"]), (&json!("session_id"), &json!("127.0.0.1")));
+    assert!(
+        session["session_id"].as_str().is_some_and(|id| id.len() == 32) && session["server_port"].as_u64().is_some()
+    );
+    socket.say(&json!({"type": "set_image", "image_data": null, "prompt": null}));
+    assert_eq!(socket.hear(), json!({"type": "set_image_ack", "success": true, "error": null}));
+    socket.say(&json!({"type": "set_image", "image_data": "x".repeat(4 << 20)}));
+    assert_eq!(socket.hear()["type"], "set_image_ack");
+    socket.say(&json!({"type": "prompt", "prompt": "Hi \u{1f600}", "enhance_prompt": true}));
+    assert_eq!(socket.hear(), json!({"type": "prompt_ack", "prompt": "Hi \u{1f600}", "success": true, "error": null}));
+    let mut wrong = Socket::open(server.http, "?api_key=wrong-key", &[]).expect("upgraded");
+    assert_eq!(error_of(&wrong.hear()), error("unauthorized", "Invalid API key"));
+    assert_eq!(wrong.closed(), Some(1008));
+}
+
+#[test]
+fn an_sdk_is_told_of_every_generation() {
+    let server = Server::start(&[]);
+    let mut socket = Socket::open(server.http, &format!("?api_key={TOKEN}"), &[]).expect("upgraded");
+    let session = socket.hear()["session_id"].as_str().expect("text").to_owned();
+    let mut listener = Listener::offer(socket, session);
+    listener.start("sine-440");
+    listener.frames(50);
+    listener.stop();
+    assert!(listener.until(|listener| listener.said.len() == 2), "{:?}", listener.said);
+    assert_eq!(listener.said[0], json!({"type": "generation_started"}));
+    assert_eq!(
+        (&listener.said[1]["type"], &listener.said[1]["reason"]),
+        (&json!("generation_ended"), &json!("stopped"))
+    );
+    let seconds = listener.said[1]["seconds"].as_f64().expect("a number");
+    assert!((0.9..60.0).contains(&seconds), "{seconds}");
+    listener.socket.say(&json!({"type": "prompt", "prompt": "Hi"}));
+    assert!(listener.until(|listener| listener.said.len() == 3));
+    let ack = &listener.said[2];
+    assert_eq!((&ack["type"], &ack["success"], &ack["prompt"]), (&json!("prompt_ack"), &json!(false), &json!("Hi")));
+}
+
+#[test]
+fn models_policies_and_ports_that_are_not_served_are_refused_at_once() {
+    let server = Server::start(&[]);
+    for (query, code, part) in [
+        ("&ice_transport_policy=tcp", "no_relay", "not allowed"),
+        ("&ice_transport_policy=udp", "no_relay", "not allowed"),
+        ("&rtp_port_min=5000&rtp_port_max=5010", "bad_port_range", "not allowed"),
+        ("&rtp_port=5000", "bad_port_range", "not allowed"),
+    ] {
+        let mut socket = Socket::open(server.http, &format!("?api_key={TOKEN}{query}"), &[]).expect("upgraded");
+        let (found, text) = error_of(&socket.hear());
+        assert_eq!(found, code);
+        assert!(text.contains(part), "{text}");
+        assert_eq!(socket.closed(), Some(1008));
+    }
+    let mut socket = Socket::open(server.http, "?model=bit_invert", &[]).expect("upgraded");
+    assert_eq!(
+        socket.error(&json!({"type": "hello", "token": TOKEN})),
+        error("unknown_model", "Unknown model: bit_invert")
+    );
+}
+
+#[test]
+fn messages_have_a_limit_before_and_after_the_greeting() {
+    let server = Server::start(&[]);
+    let big = |bytes: usize| Message::text(format!("{{\"type\":\"ping\",\"x\":\"{}\"}}", "x".repeat(bytes)));
+    let mut stranger = Socket::open(server.http, "", &[]).expect("upgraded");
+    stranger.send(big(15 * 1024));
+    assert_eq!(stranger.hear()["type"], "pong");
+    stranger.send(big(17 * 1024));
+    assert_eq!(stranger.closed(), Some(1009));
+    let (mut client, _) = Socket::greeted(server.http);
+    client.send(big(200 * 1024));
+    assert_eq!(client.hear()["type"], "pong");
+    client.send(big(300 * 1024));
+    assert_eq!(client.closed(), Some(1009));
+    // The limit is on the whole message, in however many fragments it comes.
+    let (mut client, _) = Socket::greeted(server.http);
+    client.send(fragment(OpCode::Data(Data::Text), false, b"{\"type\":"));
+    client.send(fragment(OpCode::Data(Data::Continue), true, b"\"ping\"}"));
+    assert_eq!(client.hear()["type"], "pong");
+    client.send(fragment(OpCode::Data(Data::Text), false, &vec![b' '; 200 * 1024]));
+    client.send(fragment(OpCode::Data(Data::Continue), false, &vec![b' '; 200 * 1024]));
+    assert_eq!(client.closed(), Some(1009));
+}
+
+fn fragment(code: OpCode, last: bool, payload: &[u8]) -> Message {
+    let header = FrameHeader { is_final: last, opcode: code, ..FrameHeader::default() };
+    Message::Frame(Frame::from_payload(header, payload.to_vec().into()))
+}
+
+#[test]
+fn text_that_is_not_utf8_closes() {
+    let server = Server::start(&[]);
+    let (mut whole, _) = Socket::greeted(server.http);
+    whole.send(fragment(OpCode::Data(Data::Text), true, &[b'"', 0xff, b'"']));
+    assert_eq!(whole.closed(), Some(1007));
+    let (mut parts, _) = Socket::greeted(server.http);
+    parts.send(fragment(OpCode::Data(Data::Text), false, b"\""));
+    parts.send(fragment(OpCode::Data(Data::Continue), true, &[0xff, b'"']));
+    assert_eq!(parts.closed(), Some(1007));
+}
+
+#[test]
+fn a_flood_is_cut_off() {
+    let server = Server::start(&[]);
+    let (mut socket, _) = Socket::greeted(server.http);
+    for _ in 0..400 {
+        socket.say(&json!({"type": "ping"}));
+    }
+    let mut pongs = 0;
+    let refused = loop {
+        let message = socket.hear();
+        if message["type"] != "pong" {
+            break error_of(&message).0;
+        }
+        pongs += 1;
+    };
+    assert_eq!(refused, "rate_limited");
+    assert!(pongs >= 200, "{pongs}");
+    assert_eq!(socket.closed(), Some(1008));
+}
+
+#[test]
+fn a_dropped_socket_is_resumed_and_the_sound_never_stops() {
+    let server = Server::start(&[]);
+    let mut listener = Listener::connect(server.http);
+    listener.start("sine-440");
+    listener.frames(20);
+    let fresh = Socket::open(server.http, "", &[]).expect("upgraded");
+    // Dropping the old one closes its TCP connection without a Close frame.
+    drop(std::mem::replace(&mut listener.socket, fresh));
+    listener.frames(30);
+    let session = listener.session.clone();
+    listener.socket.say(&json!({"type": "hello", "token": TOKEN, "session": session}));
+    assert!(listener.until(|listener| !listener.said.is_empty()));
+    assert_eq!((&listener.said[0]["type"], &listener.said[0]["resumed"]), (&json!("hello_ack"), &json!(true)));
+    assert_eq!(listener.said[0]["session_id"], json!(session));
+    // Past the grace that a lost client has.
+    listener.listen_for(Duration::from_secs(11));
+    listener.frames(20);
+    listener.stop();
+    listener.listen_for(Duration::from_millis(200));
+    listener.heard.assert_no_click(440.0);
+    listener.heard.assert_time_is_true();
+}
+
+#[test]
+fn the_newest_socket_wins_and_an_unknown_session_is_a_new_one() {
+    let server = Server::start(&[]);
+    let (mut old, ack) = Socket::greeted(server.http);
+    let mut new = Socket::open(server.http, "", &[]).expect("upgraded");
+    new.say(&json!({"type": "hello", "token": TOKEN, "session": ack["session_id"]}));
+    assert_eq!(new.hear()["resumed"], true);
+    assert_eq!(old.closed(), Some(1008));
+    new.say(&json!({"type": "ping"}));
+    assert_eq!(new.hear()["type"], "pong");
+    for unknown in ["00000000000000000000000000000000", "nonsense", ""] {
+        let mut other = Socket::open(server.http, "", &[]).expect("upgraded");
+        other.say(&json!({"type": "hello", "token": TOKEN, "session": unknown}));
+        let fresh = other.hear();
+        assert_eq!((&fresh["type"], &fresh["resumed"]), (&json!("hello_ack"), &json!(false)));
+        assert_ne!(fresh["session_id"], ack["session_id"]);
+    }
+}
+
+#[test]
+fn a_full_server_refuses_and_a_place_is_free_again_after_a_close() {
+    let server = Server::start(&[("MAX_SESSIONS", "1")]);
+    let (first, _) = Socket::greeted(server.http);
+    let mut second = Socket::open(server.http, "", &[]).expect("upgraded");
+    assert_eq!(second.error(&json!({"type": "hello", "token": TOKEN})).0, "over_capacity");
+    assert_eq!(second.closed(), Some(1008));
+    first.close();
+    // The place is given back when the session has ended, which is not when its client knows of it.
+    let freed = (0..100).any(|_| {
+        let mut third = Socket::open(server.http, "", &[]).expect("upgraded");
+        third.say(&json!({"type": "hello", "token": TOKEN}));
+        third.hear()["type"] == "hello_ack"
+    });
+    assert!(freed);
+}
