@@ -103,9 +103,8 @@ mod tests {
     use super::*;
 
     /// The tests' only moment; all others are distances from it.
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; nothing depends on its value")]
     fn origin() -> Instant {
-        Instant::now()
+        crate::tests::net::zero()
     }
 
     fn ms(millis: u64) -> Duration {

@@ -177,7 +177,9 @@ fn file(request: &HttpRequest, path: &str) -> HttpResponse {
     if fresh {
         return response.finish();
     }
-    response.content_type(file.metadata.mimetype()).body(match file.data {
+    let kind = file.metadata.mimetype();
+    let charset = if kind.starts_with("text/") { "; charset=utf-8" } else { "" };
+    response.content_type(format!("{kind}{charset}")).body(match file.data {
         Cow::Borrowed(bytes) => web::Bytes::from_static(bytes),
         Cow::Owned(bytes) => web::Bytes::from(bytes),
     })

@@ -1,5 +1,6 @@
 //! Binds everything, starts workers, audio and HTTP, and takes them down in order. It serves nobody itself.
 
+use std::any::Any;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -10,8 +11,9 @@ use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, web};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use thiserror::Error;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::audio::pace::Lateness;
@@ -139,6 +141,7 @@ impl Server {
                 .wrap(http::compression())
                 .configure(http::routes)
         })
+        .on_connect(|connection, _| cut_off_silent_peers(connection))
         .workers(1)
         .max_connections(connections)
         .shutdown_timeout(HTTP_SECONDS)
@@ -232,6 +235,17 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// A client that takes nothing for this long is gone: its WebSocket could not even be pinged while its socket is full.
+fn cut_off_silent_peers(connection: &dyn Any) {
+    /// As long as a WebSocket may be silent.
+    const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+    if let Some(stream) = connection.downcast_ref::<TcpStream>()
+        && let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED))
+    {
+        tracing::debug!(%error, "TCP user timeout");
+    }
 }
 
 fn tls_config(files: &TlsFiles) -> Result<rustls::ServerConfig, ServeError> {

@@ -121,7 +121,7 @@ impl Session {
     }
 
     fn step(&mut self, input: Input<'_>, ctx: &mut Context<Self>) {
-        let Self { core, hub, door, key, .. } = self;
+        let Self { core, hub, door, key, id, .. } = self;
         let mut over = false;
         let drained = core.handle(input, hub.clock.now()).and_then(|drain| {
             drain.run(|effect| match effect {
@@ -136,10 +136,13 @@ impl Session {
                 Effect::Learn(path) => hub.demux.borrow_mut().learn(path, *key),
                 Effect::Unroute => hub.demux.borrow_mut().forget(*key),
                 Effect::Audience(note) => hub.note(note),
-                Effect::Joined(took) => hub.metrics.joined(took),
+                Effect::Joined(took) => {
+                    hub.metrics.joined(took);
+                    tracing::info!(session = ?id, ?took, "media connected");
+                }
                 Effect::Drop(reason) => hub.metrics.drop(reason),
                 Effect::Ended(reason) => {
-                    tracing::debug!(?reason, "session ended");
+                    tracing::info!(session = ?id, ?reason, "session ended");
                     over = true;
                 }
             })

@@ -119,6 +119,7 @@ impl Worker {
         let session = Session::new(core, key, id, self.hub.clone(), place).start();
         self.hub.sessions.borrow_mut().insert(key, session.clone());
         self.hub.ids.borrow_mut().insert(id, key);
+        tracing::info!(session = ?id, %client, model = ?profile.model, "session opened");
         Ok((session, id, false))
     }
 }

@@ -126,9 +126,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    #[expect(clippy::disallowed_methods, reason = "an origin for made-up times; nothing is measured")]
     fn start() -> Instant {
-        Instant::now()
+        crate::tests::net::zero()
     }
 
     fn client(n: u32) -> ClientAddr {

@@ -127,9 +127,10 @@ impl Listener {
         Self::offer(socket, session)
     }
 
-    /// Offers on a socket that is let in already, and connects.
+    /// Offers on a socket that is let in already, and connects from the address that the socket has.
     pub fn offer(mut socket: Socket, session: String) -> Self {
-        let udp = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+        let own = socket.ws.get_ref().local_addr().expect("connected").ip();
+        let udp = UdpSocket::bind((own, 0)).expect("a port is free");
         udp.set_read_timeout(Some(Duration::from_millis(2))).expect("a timeout");
         let (mut caller, offer) = Caller::listener(&CallerHost::default(), udp.local_addr().expect("bound"), now());
         socket.say(&json!({"type": "webrtc_offer", "sdp": offer}));

@@ -26,7 +26,10 @@ fn pages_and_health_are_served() {
     let get = |path: &str| request(server.http, "GET", path, "");
     let (status, head, body) = get("/");
     assert_eq!(status, 200);
-    assert!(head.contains("content-type: text/html") && head.contains("content-security-policy: default-src 'self'"));
+    assert!(
+        head.contains("content-type: text/html; charset=utf-8")
+            && head.contains("content-security-policy: default-src 'self'")
+    );
     assert!(head.contains("x-content-type-options: nosniff"));
     assert!(body.contains("<audio") && body.contains("playsinline"));
     for asset in ["/assets/style.css", "/assets/src/main.js", "/favicon.ico"] {

@@ -1,9 +1,11 @@
 //! How the process starts, what it says of bad settings, and how it goes.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::client::{Listener, Socket};
-use super::server::{Server, TOKEN, run};
+use super::server::{Server, TOKEN, now, run};
 
 #[test]
 fn signals_end_it_well() {
@@ -13,11 +15,13 @@ fn signals_end_it_well() {
         listener.start("sine-440");
         listener.frames(10);
         let (mut idle, _) = Socket::greeted(server.http);
+        let asked = now();
         server.signal(name);
         assert_eq!(idle.closed(), Some(1001), "{name}");
         assert!(listener.until(|listener| listener.closed), "{name}: the peer connection is not told");
         let (status, log) = server.ended();
         assert_eq!(status.code(), Some(0), "{name}: {log}");
+        assert!(asked.elapsed() < Duration::from_secs(10), "{name}: {log}");
     }
 }
 

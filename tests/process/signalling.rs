@@ -97,6 +97,39 @@ fn ten_wrong_tokens_a_minute_are_too_many() {
 }
 
 #[test]
+fn devtoken_is_for_this_machine_alone() {
+    // No AUTH_TOKEN, and the well-known one: the same rule.
+    for token in ["", "devtoken"] {
+        let server = Server::start(&[("AUTH_TOKEN", token)]);
+        let greet = |headers: &[(&'static str, &str)]| {
+            let mut socket = Socket::open(server.http, "", headers).expect("upgraded");
+            socket.say(&json!({"type": "hello", "token": "devtoken"}));
+            socket.hear()["type"] == "hello_ack"
+        };
+        assert!(greet(&[]));
+        assert!(greet(&[("host", "localhost:8080")]));
+        assert!(!greet(&[("host", "voxcast.example")]), "a name that was made to point here");
+        assert!(!greet(&[("x-forwarded-for", "127.0.0.1")]), "a proxy on this machine");
+        assert!(!greet(&[("cf-connecting-ip", "203.0.113.7")]), "a tunnel");
+        // Nor may a page of elsewhere use it.
+        let foreign = [("origin", "https://elsewhere.example")];
+        let mut page = Socket::open(server.http, "?api_key=devtoken", &foreign).expect("upgraded");
+        assert_eq!(error_of(&page.hear()).0, "unauthorized");
+    }
+}
+
+#[test]
+fn ipv6_is_served_like_ipv4() {
+    let server = Server::start(&[("HOST", "::")]);
+    for ip in ["127.0.0.1", "::1"] {
+        let address = std::net::SocketAddr::new(ip.parse().expect("an address"), server.http.port());
+        let mut listener = Listener::connect(address);
+        listener.start("sine-440");
+        listener.frames(10);
+    }
+}
+
+#[test]
 fn an_api_key_lets_in_and_a_wrong_one_is_told_after_the_upgrade() {
     let server = Server::start(&[]);
     let query = format!("?api_key={TOKEN}&model=bit_invert&user_agent=x");

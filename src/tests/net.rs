@@ -1,0 +1,807 @@
+//! The simulated network: links that lose, delay and reorder by a seed, the one synthetic clock, and the pairs of a session and
+//! a caller that talk over them. Routing and learning are the real demultiplexer's; the sound is the real audio engine's.
+
+use std::cell::Cell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use str0m::ice::{StunMessage, TransId};
+use str0m::media::Mid;
+use str0m::rtp::RtpWrite;
+
+use crate::engine::caller::{Caller, CallerEffect, CallerHost};
+use crate::engine::deadline::DeadlineQueue;
+use crate::engine::demux::{Demux, DropReason, Path, Transport};
+use crate::engine::playout::AudienceNote;
+use crate::engine::session::{Effect, EndReason, Host, Input, Model, Profile, SessionCore, SessionState};
+use crate::wire::classify::{Class, classify};
+use crate::wire::ids::SessionKey;
+use crate::wire::media::{FRAME_TICKS, MediaTime};
+use crate::wire::sdp;
+use crate::wire::signal::{ClientMsg, ServerMsg, SignalFault};
+
+use super::studio::Studio;
+
+/// The beginning of time. The only true clock read of the tests: an `Instant` cannot be made otherwise.
+#[expect(clippy::disallowed_methods, reason = "an Instant can only be read, never made; all tests count from this one")]
+pub fn zero() -> Instant {
+    static ZERO: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    *ZERO.get_or_init(|| Instant::now() + Duration::from_secs(3600))
+}
+
+/// So many milliseconds.
+pub const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// So many seconds.
+pub const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// The server's media address, as its candidates name it.
+pub const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10)), 3479);
+/// First character of every ufrag of the simulated worker.
+pub const WORKER: char = 'w';
+/// Steps without any move of the clock that are taken for spinning.
+const SPINNING: u32 = 2_000;
+/// Lines of the story that are printed.
+const STORY_LINES: usize = 80;
+
+/// A small seeded generator (`SplitMix64`): the same numbers on every machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// The dice of `seed`.
+    pub const fn seeded(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next 64 bits.
+    pub const fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number from 0 up to `end`, without it.
+    pub fn below(&mut self, end: usize) -> usize {
+        let end = u64::try_from(end).expect("a length fits");
+        usize::try_from(self.roll() % end).expect("below a length")
+    }
+
+    /// A number from 0 to 1.
+    pub fn unit(&mut self) -> f64 {
+        let high = u32::try_from(self.roll() >> 32).expect("32 bits are left");
+        f64::from(high) / f64::from(u32::MAX)
+    }
+
+    /// True so often.
+    pub fn chance(&mut self, probability: f64) -> bool {
+        probability > 0.0 && self.unit() < probability
+    }
+}
+
+thread_local! {
+    /// Stands for the cryptographic source; seeded with the net, so that a story repeats.
+    static ENTROPY: Cell<Dice> = const { Cell::new(Dice::seeded(0)) };
+}
+
+fn entropy(bytes: &mut [u8]) {
+    let mut dice = ENTROPY.get();
+    for chunk in bytes.chunks_mut(8) {
+        chunk.copy_from_slice(&dice.roll().to_le_bytes()[..chunk.len()]);
+    }
+    ENTROPY.set(dice);
+}
+
+/// What the links do to datagrams, both ways.
+#[derive(Clone, Copy, Debug, Default)]
+struct Weather {
+    loss: f64,
+    delay: Duration,
+    jitter: Duration,
+    duplicate: f64,
+    reorder: f64,
+}
+
+/// One session and its caller.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Who(usize);
+
+/// A packet that a caller received and decrypted.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// When.
+    pub at: Instant,
+    /// On which line.
+    pub mid: Option<Mid>,
+    /// Extended sequence number.
+    pub seq: u64,
+    /// RTP time.
+    pub time: u32,
+    /// The marker bit.
+    pub marker: bool,
+    /// The payload type.
+    pub pt: u8,
+    /// The payload.
+    pub payload: Arc<[u8]>,
+}
+
+/// A datagram as it was sent, before the link had its way with it.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// When.
+    pub at: Instant,
+    /// Towards the server.
+    pub up: bool,
+    /// Where to.
+    pub to: SocketAddr,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Sent {
+    /// Its class.
+    pub fn class(&self) -> Class {
+        classify(&self.bytes)
+    }
+}
+
+/// A datagram under way. Ordered by time, then by the order of sending.
+#[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Flight {
+    at: Instant,
+    order: u64,
+    from: SocketAddr,
+    to: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+/// One session, its caller, and what happened between them.
+struct Seat {
+    core: SessionCore,
+    caller: Caller,
+    /// The caller's own address.
+    local: SocketAddr,
+    /// The address that the server sees: another one behind a NAT.
+    addr: SocketAddr,
+    trickles: bool,
+    /// The last offer.
+    offer: String,
+    /// The caller has not had the answer to it.
+    awaits_answer: bool,
+    dark: bool,
+    caller_wake: Option<Instant>,
+    record: Record,
+}
+
+/// What a test may ask of a pair.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// Packets that the caller received.
+    pub heard: Vec<Heard>,
+    /// What the server said.
+    pub said: Vec<ServerMsg>,
+    /// Every datagram that either side sent.
+    pub sent: Vec<Sent>,
+    /// Every ufrag that the session registered, in order.
+    pub ufrags: Vec<String>,
+    /// The session told that media connected.
+    pub joined: usize,
+    /// The caller saw media connected.
+    pub connected: usize,
+    /// The caller saw the server close.
+    pub goodbyes: usize,
+    /// Lines that the server wanted a key frame on.
+    pub keyframes_wanted: Vec<Mid>,
+    /// When the peer connection went away.
+    pub unrouted: Vec<Instant>,
+    /// How and when the session ended.
+    pub ended: Option<(EndReason, Instant)>,
+    /// Ticks that the session was given.
+    pub ticks: u64,
+    /// Turns of audio that the session was given.
+    pub turns: u64,
+    /// What the session refused, and the demultiplexer for want of an owner is counted by the net.
+    pub refused: u64,
+    /// Peer connections that str0m gave up.
+    pub failures: u64,
+}
+
+/// Sessions, callers, links and the clock.
+pub struct Net {
+    seed: u64,
+    now: Instant,
+    dice: Dice,
+    weather: Weather,
+    host: Arc<Host>,
+    callers: CallerHost,
+    demux: Demux,
+    deadlines: DeadlineQueue,
+    seats: Vec<Seat>,
+    flights: BinaryHeap<Reverse<Flight>>,
+    flown: u64,
+    studio: Studio,
+    /// When the next turn of audio is due, and its number; none while nobody listens.
+    turn_due: Option<Instant>,
+    turn: u64,
+    wakes: u64,
+    still: u32,
+    drops: BTreeMap<DropReason, u64>,
+    story: Vec<String>,
+}
+
+impl Net {
+    /// A perfect network: no loss and 1 ms of delay.
+    pub fn seeded(seed: u64) -> Self {
+        ENTROPY.set(Dice::seeded(!seed));
+        Self {
+            seed,
+            now: zero(),
+            dice: Dice::seeded(seed),
+            weather: Weather { delay: ms(1), ..Weather::default() },
+            host: Arc::new(Host::new(entropy, WORKER, Studio::cards())),
+            callers: CallerHost::default(),
+            demux: Demux::default(),
+            deadlines: DeadlineQueue::default(),
+            seats: Vec::new(),
+            flights: BinaryHeap::new(),
+            flown: 0,
+            studio: Studio::new(),
+            turn_due: None,
+            turn: 0,
+            wakes: 0,
+            still: 0,
+            drops: BTreeMap::new(),
+            story: Vec::new(),
+        }
+    }
+
+    /// Loses this share of datagrams.
+    pub const fn loss(mut self, share: f64) -> Self {
+        self.weather.loss = share;
+        self
+    }
+
+    /// Delays every datagram.
+    pub const fn delay(mut self, delay: Duration) -> Self {
+        self.weather.delay = delay;
+        self
+    }
+
+    /// Delays each datagram by up to this much more.
+    pub const fn jitter(mut self, jitter: Duration) -> Self {
+        self.weather.jitter = jitter;
+        self
+    }
+
+    /// Delivers this share of datagrams twice.
+    pub const fn duplicate(mut self, share: f64) -> Self {
+        self.weather.duplicate = share;
+        self
+    }
+
+    /// Holds this share of datagrams back until later ones have overtaken them.
+    pub const fn reorder(mut self, share: f64) -> Self {
+        self.weather.reorder = share;
+        self
+    }
+
+    /// A listener that has made its offer.
+    pub fn listener(&mut self) -> Who {
+        self.listener_as(Profile { model: Model::Speaker, sdk: false }, false)
+    }
+
+    /// A listener of some profile, whose offer may trickle.
+    pub fn listener_as(&mut self, profile: Profile, trickles: bool) -> Who {
+        let addr = self.next_addr();
+        let (caller, offer) = Caller::listener(&self.callers, addr, self.now);
+        self.seat(profile, trickles, addr, caller, &offer)
+    }
+
+    /// A caller that sends and receives sound and picture, and has made its offer.
+    pub fn echoer(&mut self, sdk: bool) -> Who {
+        let addr = self.next_addr();
+        let (caller, offer) = Caller::echoer(&self.callers, addr, self.now);
+        self.seat(Profile { model: Model::Echo, sdk }, false, addr, caller, &offer)
+    }
+
+    /// A listener who is connected and hears `voice` from now on.
+    pub fn call(&mut self, voice: &str) -> Who {
+        let who = self.listener();
+        self.start(who, voice);
+        self.run_until("connected", secs(10), |net| net.record(who).connected > 0);
+        who
+    }
+
+    /// The client says `start`.
+    pub fn start(&mut self, who: Who, voice: &str) {
+        self.say(who, &format!(r#"{{"type":"start","voice_id":"{voice}"}}"#));
+    }
+
+    /// The client says `stop`.
+    pub fn stop(&mut self, who: Who) {
+        self.say(who, r#"{"type":"stop"}"#);
+    }
+
+    /// The client's text frame, once its door has let it pass.
+    pub fn say(&mut self, who: Who, text: &str) {
+        match ClientMsg::parse(text) {
+            Ok(message) => {
+                // The length of an offer is drawn by str0m.
+                let word = format!("{message:?}");
+                self.tell(who, &format!("says {}", word.split("(Offer {").next().unwrap_or(&word)));
+                self.session(who, Input::Client(message));
+            }
+            Err(fault) => self.hear_message(who, fault.into()),
+        }
+    }
+
+    /// The client's WebSocket drops, closes or comes back.
+    pub fn socket(&mut self, who: Who, input: Input<'static>) {
+        self.tell(who, &format!("{input:?}"));
+        self.session(who, input);
+    }
+
+    /// The client restarts ICE; returns its offer.
+    pub fn restart(&mut self, who: Who) -> String {
+        let offer = self.seats[who.0].caller.restart();
+        self.offer(who, &offer);
+        offer
+    }
+
+    /// The client offers once more, and nothing has changed.
+    pub fn renegotiate(&mut self, who: Who) {
+        let offer = self.seats[who.0].offer.clone();
+        self.offer_again(who, &offer);
+    }
+
+    /// The client throws its peer connection away and makes another, with a certificate of its own.
+    pub fn rebuild(&mut self, who: Who) {
+        let local = self.seats[who.0].local;
+        let (caller, offer) = Caller::listener(&CallerHost::default(), local, self.now);
+        self.seats[who.0].caller = caller;
+        self.offer(who, &offer);
+    }
+
+    /// The client says goodbye by DTLS and RTCP.
+    pub fn hang_up(&mut self, who: Who) {
+        self.tell(who, "hangs up");
+        self.seats[who.0].caller.close();
+        self.caller(who);
+    }
+
+    /// The client's NAT gives it another address, as a phone's does between networks.
+    pub fn move_to(&mut self, who: Who, addr: SocketAddr) {
+        self.tell(who, &format!("moves to {addr}"));
+        self.seats[who.0].addr = addr;
+    }
+
+    /// Nothing passes between the two any more, or again.
+    pub fn dark(&mut self, who: Who, dark: bool) {
+        self.tell(who, if dark { "the link goes dark" } else { "the link is back" });
+        self.seats[who.0].dark = dark;
+    }
+
+    /// The caller sends a packet on one of its lines.
+    pub fn send(&mut self, who: Who, line: usize, write: impl FnOnce(u8, Instant) -> RtpWrite) {
+        let now = self.now;
+        let caller = &mut self.seats[who.0].caller;
+        let mid = caller.mids()[line];
+        let pt = caller.payload_type(mid).expect("the line was answered");
+        caller.send(mid, write(*pt, now));
+        self.caller(who);
+    }
+
+    /// The caller asks for a key frame on one of its lines.
+    pub fn want_keyframe(&mut self, who: Who, line: usize) {
+        let caller = &mut self.seats[who.0].caller;
+        let mid = caller.mids()[line];
+        caller.request_keyframe(mid);
+        self.caller(who);
+    }
+
+    /// A binding request for the session, as its caller would make it if it knew this password (RFC 8445 section 7.2.2).
+    pub fn binding(&self, who: Who, password: &str) -> Vec<u8> {
+        let seat = &self.seats[who.0];
+        let local = seat.record.ufrags.last().expect("it was offered to");
+        let remote = sdp::ice_credentials(&seat.offer).expect("an offer has credentials");
+        let username = format!("{local}:{}", remote.ufrag);
+        let message = StunMessage::binding_request(&username, TransId::new(), true, 7, 1_845_501_695, true);
+        let mut bytes = vec![0; 512];
+        let hmac = self.host.crypto.sha1_hmac_provider;
+        let length = message
+            .to_bytes(Some(password.as_bytes()), &mut bytes, |key, payloads| hmac.sha1_hmac(key, payloads))
+            .expect("512 bytes are enough");
+        bytes.truncate(length);
+        bytes
+    }
+
+    /// A datagram comes to the server out of nowhere.
+    pub fn inject(&mut self, from: SocketAddr, bytes: &[u8]) {
+        self.arrive(&Flight { at: self.now, order: 0, from, to: SERVER, bytes: bytes.to_vec() });
+    }
+
+    /// A datagram comes to a session, past the demultiplexer.
+    pub fn force(&mut self, who: Who, from: SocketAddr, bytes: &[u8]) {
+        let path = Path { transport: Transport::Udp, remote: from };
+        self.session(who, Input::Datagram { path, destination: SERVER, bytes });
+    }
+
+    /// Lets time pass, from event to event.
+    pub fn run_for(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(at) = self.next_event().filter(|at| *at <= until) {
+            self.step(at);
+        }
+        self.now = until;
+    }
+
+    /// Lets time pass until something is so.
+    #[track_caller]
+    pub fn run_until(&mut self, what: &str, limit: Duration, so: impl Fn(&Self) -> bool) {
+        let until = self.now + limit;
+        while !so(self) {
+            match self.next_event().filter(|at| *at <= until) {
+                Some(at) => self.step(at),
+                None => panic!("not {what} within {limit:?}\n{}", self.story()),
+            }
+        }
+    }
+
+    /// The synthetic time.
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// What happened to a pair.
+    pub fn record(&self, who: Who) -> &Record {
+        &self.seats[who.0].record
+    }
+
+    /// The same, to be emptied between two scenes.
+    pub fn record_mut(&mut self, who: Who) -> &mut Record {
+        &mut self.seats[who.0].record
+    }
+
+    /// Where a session stands.
+    pub fn state(&self, who: Who) -> SessionState {
+        self.seats[who.0].core.state()
+    }
+
+    /// The caller's address.
+    pub fn addr(&self, who: Who) -> SocketAddr {
+        self.seats[who.0].addr
+    }
+
+    /// The lines of the caller's offer.
+    pub fn mids(&self, who: Who) -> &[Mid] {
+        self.seats[who.0].caller.mids()
+    }
+
+    /// Whether the caller's peer connection still stands.
+    pub fn caller_is_alive(&self, who: Who) -> bool {
+        self.seats[who.0].caller.is_alive()
+    }
+
+    /// Events that anything woke up for, since the beginning.
+    pub const fn wakes(&self) -> u64 {
+        self.wakes
+    }
+
+    /// Datagrams that the demultiplexer or a session had no use for, since the beginning.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.drops.get(&reason).copied().unwrap_or_default()
+    }
+
+    /// How many ufrags and paths the demultiplexer knows.
+    pub fn routes(&self) -> (usize, usize) {
+        self.demux.len()
+    }
+
+    /// Whose a datagram would be.
+    pub fn owner(&self, from: SocketAddr, bytes: &[u8]) -> Option<Who> {
+        let path = Path { transport: Transport::Udp, remote: from };
+        self.demux.route(path, bytes).ok().map(|key| Who(usize::try_from(key.0).expect("a place")))
+    }
+
+    /// Whether the audio engine has anything to play.
+    pub fn is_on_air(&self) -> bool {
+        self.studio.is_active()
+    }
+
+    /// The timeline, for people who must find out what went wrong.
+    pub fn story(&self) -> String {
+        let mut text = format!("seed {}, {:?}, drops {:?}\n", self.seed, self.weather, self.drops);
+        for line in &self.story[self.story.len().saturating_sub(STORY_LINES)..] {
+            text.push_str(line);
+            text.push('\n');
+        }
+        for (place, seat) in self.seats.iter().enumerate() {
+            let Record { heard, sent, ticks, turns, refused, failures, .. } = &seat.record;
+            let (heard, sent) = (heard.len(), sent.len());
+            let state = seat.core.state();
+            writeln!(
+                text,
+                "#{place} {state:?}: heard {heard}, sent {sent}, ticks {ticks}, turns {turns}, refused {refused}, failed {failures}"
+            )
+            .expect("a String takes all");
+        }
+        text
+    }
+
+    fn next_addr(&self) -> SocketAddr {
+        let place = u8::try_from(self.seats.len() + 1).expect("a test has few callers");
+        SocketAddr::from(([198, 51, 100, place], 50_000))
+    }
+
+    fn seat(&mut self, profile: Profile, trickles: bool, addr: SocketAddr, caller: Caller, offer: &str) -> Who {
+        let who = Who(self.seats.len());
+        let core = SessionCore::new(self.host.clone(), profile, vec![SERVER]);
+        let record = Record::default();
+        self.seats.push(Seat {
+            core,
+            caller,
+            local: addr,
+            addr,
+            trickles,
+            offer: String::new(),
+            awaits_answer: false,
+            dark: false,
+            caller_wake: None,
+            record,
+        });
+        self.session(who, Input::Attached);
+        self.offer(who, offer);
+        who
+    }
+
+    fn offer(&mut self, who: Who, sdp: &str) {
+        sdp.clone_into(&mut self.seats[who.0].offer);
+        self.seats[who.0].awaits_answer = true;
+        self.offer_again(who, sdp);
+    }
+
+    fn offer_again(&mut self, who: Who, sdp: &str) {
+        let kind = if self.seats[who.0].trickles { "offer" } else { "webrtc_offer" };
+        let text = serde_json::json!({ "type": kind, "sdp": sdp }).to_string();
+        self.say(who, &text);
+    }
+
+    fn tell(&mut self, who: Who, what: &str) {
+        let at = self.now.saturating_duration_since(zero());
+        self.story.push(format!("{:>10.3} s #{} {what}", at.as_secs_f64(), who.0));
+    }
+
+    fn next_event(&self) -> Option<Instant> {
+        let flight = self.flights.peek().map(|Reverse(flight)| flight.at);
+        let callers = self.seats.iter().filter_map(|seat| seat.caller_wake).min();
+        [flight, callers, self.deadlines.next(), self.turn_due].into_iter().flatten().min()
+    }
+
+    /// Moves to the time of the next event and lets everything happen that is due.
+    fn step(&mut self, at: Instant) {
+        self.wakes += 1;
+        self.still = if at > self.now { 0 } else { self.still + 1 };
+        assert!(self.still < SPINNING, "the clock stands and somebody spins\n{}", self.story());
+        self.now = self.now.max(at);
+        while self.flights.peek().is_some_and(|Reverse(flight)| flight.at <= self.now) {
+            let Some(Reverse(flight)) = self.flights.pop() else { break };
+            self.arrive(&flight);
+        }
+        while let Some(key) = self.deadlines.pop_due(self.now) {
+            let who = Who(usize::try_from(key.0).expect("a place"));
+            self.seats[who.0].record.ticks += 1;
+            self.session(who, Input::Tick);
+        }
+        for place in 0..self.seats.len() {
+            if self.seats[place].caller_wake.is_some_and(|wake| wake <= self.now) {
+                self.caller(Who(place));
+            }
+        }
+        if self.turn_due.is_some_and(|due| due <= self.now) {
+            self.play();
+        }
+    }
+
+    /// One turn of audio for whoever listens.
+    fn play(&mut self) {
+        let time = MediaTime(self.turn * FRAME_TICKS);
+        self.turn += 1;
+        let Some(turn) = self.studio.turn(time) else {
+            self.turn_due = None;
+            return;
+        };
+        self.turn_due = self.turn_due.map(|due| due + ms(20));
+        for place in 0..self.seats.len() {
+            if self.seats[place].core.is_listening() {
+                self.seats[place].record.turns += 1;
+                self.session(Who(place), Input::Audio(&turn));
+            }
+        }
+    }
+
+    fn audience(&mut self, note: AudienceNote) {
+        match note {
+            AudienceNote::Join(voice) => self.studio.join(voice),
+            AudienceNote::Leave(voice) => self.studio.leave(voice),
+            AudienceNote::Abandon(voice) => self.studio.abandon(voice),
+        }
+        if self.turn_due.is_none() && self.studio.is_active() {
+            // On the grid of media time: frame n leaves at n times 20 ms.
+            let passed = self.now.saturating_duration_since(zero()).as_millis() / 20 + 1;
+            self.turn = u64::try_from(passed).expect("a test is short");
+            self.turn_due = Some(zero() + ms(20 * self.turn));
+        }
+    }
+
+    fn session(&mut self, who: Who, input: Input<'_>) {
+        let seat = &mut self.seats[who.0];
+        let key = SessionKey(u32::try_from(who.0).expect("few"));
+        let mut effects = Vec::new();
+        let wake = seat.core.handle(input, self.now).and_then(|drain| drain.run(|effect| effects.push(effect)));
+        for effect in effects {
+            self.apply(who, key, effect);
+        }
+        match wake {
+            Ok(Some(at)) => {
+                self.deadlines.arm(key, at);
+            }
+            Ok(None) => self.deadlines.disarm(key),
+            Err(error) => {
+                self.tell(who, &format!("session failed: {error}"));
+                self.seats[who.0].record.failures += 1;
+            }
+        }
+    }
+
+    fn apply(&mut self, who: Who, key: SessionKey, effect: Effect) {
+        let now = self.now;
+        let record = &mut self.seats[who.0].record;
+        match effect {
+            Effect::Transmit(transmit) => {
+                assert_eq!(transmit.source, SERVER, "sent from an address that is not ours");
+                self.post(who, false, SERVER, transmit.destination, &transmit.contents);
+            }
+            Effect::Client(message) => self.hear_message(who, message),
+            Effect::Register(ufrag) => {
+                self.demux.register(&ufrag, key);
+                record.ufrags.push(ufrag);
+            }
+            Effect::Learn(path) => self.demux.learn(path, key),
+            Effect::Unroute => {
+                self.demux.forget(key);
+                record.unrouted.push(now);
+                self.tell(who, "the peer connection is gone");
+            }
+            Effect::Audience(note) => {
+                self.tell(who, &format!("{note:?}"));
+                self.audience(note);
+            }
+            Effect::Joined(took) => {
+                record.joined += 1;
+                self.tell(who, &format!("connected after {took:?}"));
+            }
+            Effect::Drop(reason) => {
+                record.refused += 1;
+                *self.drops.entry(reason).or_default() += 1;
+            }
+            Effect::Ended(reason) => {
+                record.ended = Some((reason, now));
+                self.demux.forget(key);
+                self.tell(who, &format!("ended: {reason:?}"));
+            }
+        }
+    }
+
+    fn hear_message(&mut self, who: Who, message: ServerMsg) {
+        self.tell(who, &format!("is told {message:?}"));
+        let Seat { caller, awaits_answer, .. } = &mut self.seats[who.0];
+        match &message {
+            ServerMsg::WebrtcAnswer { sdp } | ServerMsg::Answer { sdp } if std::mem::take(awaits_answer) => {
+                caller.accept(sdp).unwrap_or_else(|error| panic!("the answer is none: {error}\n{sdp}"));
+            }
+            ServerMsg::IceCandidate { candidate: Some(init) } => caller.candidate(init),
+            _ => {}
+        }
+        self.seats[who.0].record.said.push(message);
+        self.caller(who);
+    }
+
+    fn caller(&mut self, who: Who) {
+        let mut effects = Vec::new();
+        let wake = self.seats[who.0].caller.run(self.now, |effect| effects.push(effect));
+        self.seats[who.0].caller_wake = wake.as_ref().ok().copied().filter(|_| self.seats[who.0].caller.is_alive());
+        if let Err(error) = wake {
+            self.tell(who, &format!("caller failed: {error}"));
+        }
+        for effect in effects {
+            let (at, from) = (self.now, self.seats[who.0].addr);
+            let record = &mut self.seats[who.0].record;
+            match effect {
+                CallerEffect::Transmit(transmit) => {
+                    self.post(who, true, from, transmit.destination, &transmit.contents)
+                }
+                CallerEffect::Connected => record.connected += 1,
+                CallerEffect::Packet(packet) => record.heard.push(Heard {
+                    at,
+                    mid: packet.header.ext_vals.mid,
+                    seq: *packet.seq_no,
+                    time: packet.header.timestamp,
+                    marker: packet.header.marker,
+                    pt: *packet.header.payload_type,
+                    payload: packet.payload,
+                }),
+                CallerEffect::KeyframeWanted(mid) => record.keyframes_wanted.push(mid),
+                CallerEffect::Closed => {
+                    record.goodbyes += 1;
+                    self.tell(who, "caller: the server closed");
+                }
+            }
+        }
+    }
+
+    /// Puts a datagram on the link.
+    fn post(&mut self, who: Who, up: bool, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        let Seat { dark, record, .. } = &mut self.seats[who.0];
+        record.sent.push(Sent { at: self.now, up, to, bytes: bytes.to_vec() });
+        if *dark || self.dice.chance(self.weather.loss) {
+            return;
+        }
+        let copies = 1 + u32::from(self.dice.chance(self.weather.duplicate));
+        for _ in 0..copies {
+            let mut at = self.now + self.weather.delay + self.weather.jitter.mul_f64(self.dice.unit());
+            if self.dice.chance(self.weather.reorder) {
+                at += ms(45);
+            }
+            self.flown += 1;
+            self.flights.push(Reverse(Flight { at, order: self.flown, from, to, bytes: bytes.to_vec() }));
+        }
+    }
+
+    fn arrive(&mut self, flight: &Flight) {
+        let Flight { from, to, bytes, .. } = flight;
+        if *to != SERVER {
+            if let Some(place) = self.seats.iter().position(|seat| seat.addr == *to) {
+                // An error is the caller's own affair: it shows by what it hears no more.
+                let Seat { caller, local, .. } = &mut self.seats[place];
+                drop(caller.receive(*from, *local, bytes, self.now));
+                self.caller(Who(place));
+            }
+            return;
+        }
+        let path = Path { transport: Transport::Udp, remote: *from };
+        match self.demux.route(path, bytes) {
+            Ok(key) => {
+                let who = Who(usize::try_from(key.0).expect("a place"));
+                self.session(who, Input::Datagram { path, destination: SERVER, bytes });
+            }
+            Err(reason) => *self.drops.entry(reason).or_default() += 1,
+        }
+    }
+}
+
+/// The faults among what a client was told, as code and text.
+pub fn faults(record: &Record) -> Vec<(&'static str, &str)> {
+    record
+        .said
+        .iter()
+        .filter_map(|message| match message {
+            ServerMsg::Error(error) => Some((error.code, error.message.as_str())),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A fault's code, for tables.
+pub fn code(result: &Result<ClientMsg, SignalFault>) -> Result<(), &'static str> {
+    result.as_ref().map(|_| ()).map_err(SignalFault::code)
+}

@@ -1,0 +1,123 @@
+//! Later offers: ICE restarts, renegotiations, and peer connections that were thrown away and made anew.
+
+use std::net::SocketAddr;
+
+use crate::engine::session::SessionState;
+use crate::wire::sdp;
+use crate::wire::signal::ServerMsg;
+
+use super::ear::{assert_continuous, listen};
+use super::net::{Net, WORKER, Who, secs};
+
+/// The last answer that a client was given.
+fn answer(net: &Net, who: Who) -> &str {
+    let answers = net.record(who).said.iter().rev().find_map(|message| match message {
+        ServerMsg::WebrtcAnswer { sdp } | ServerMsg::Answer { sdp } => Some(sdp.as_str()),
+        _ => None,
+    });
+    answers.unwrap_or_else(|| panic!("no answer\n{}", net.story()))
+}
+
+#[test]
+fn an_ice_restart_names_the_worker_again_and_media_goes_on() {
+    let mut net = Net::seeded(41);
+    let bob = net.call("sine-440");
+    net.run_for(secs(2));
+    for round in 1..=5 {
+        let old = sdp::ice_credentials(answer(&net, bob)).expect("an answer has credentials");
+        net.restart(bob);
+        let new = sdp::ice_credentials(answer(&net, bob)).expect("an answer has credentials");
+        assert_ne!(new.pwd, old.pwd);
+        assert!(new.ufrag.starts_with(WORKER), "{} names no worker", new.ufrag);
+        assert!(
+            !answer(&net, bob).contains(&old.ufrag) && !answer(&net, bob).contains(&old.pwd),
+            "the old ones are gone"
+        );
+        assert_eq!(net.record(bob).ufrags.last(), Some(&new.ufrag), "registered");
+        net.run_for(secs(20));
+        assert_eq!(net.record(bob).ufrags.len(), round + 1);
+        assert_eq!(net.record(bob).unrouted.len(), 0, "{}", net.story());
+        assert!(net.routes().0 <= 2, "{:?} are bounded", net.routes());
+    }
+    let heard = &net.record(bob).heard;
+    assert!(heard.len() >= 102 * 50, "{} frames\n{}", heard.len(), net.story());
+    assert_continuous(heard);
+    assert_eq!(net.record(bob).joined, 1, "one connection all along");
+}
+
+#[test]
+fn a_phone_behind_another_nat_restarts_ice_and_hears_on() {
+    let mut net = Net::seeded(42).loss(0.02);
+    let bob = net.call("sine-880");
+    for network in 1..=3 {
+        net.run_for(secs(3));
+        net.move_to(bob, SocketAddr::from(([203, 0, 113, network], 40_000)));
+        net.run_for(secs(2));
+        net.record_mut(bob).heard.clear();
+        net.restart(bob);
+        net.run_for(secs(5));
+        let heard = &net.record(bob).heard;
+        assert!(heard.len() > 200, "network {network}: {} frames\n{}", heard.len(), net.story());
+        assert_eq!(net.record(bob).unrouted.len(), 0, "{}", net.story());
+    }
+}
+
+#[test]
+fn the_same_offer_again_renegotiates_and_changes_nothing() {
+    let mut net = Net::seeded(43);
+    let bob = net.listener();
+    net.start(bob, "sine-440");
+    net.run_for(secs(2));
+    let first = sdp::ice_credentials(answer(&net, bob));
+    let heard = net.record(bob).heard.len();
+    for _ in 0..3 {
+        net.renegotiate(bob);
+        net.run_for(secs(2));
+        assert_eq!(sdp::ice_credentials(answer(&net, bob)), first, "the same credentials");
+    }
+    assert!(net.record(bob).heard.len() - heard >= 299, "{}", net.story());
+    assert_continuous(&net.record(bob).heard);
+    assert_eq!((net.record(bob).joined, net.record(bob).unrouted.len()), (1, 0), "{}", net.story());
+}
+
+#[test]
+fn a_rebuilt_peer_connection_gets_a_fresh_leg_and_keeps_playing() {
+    let mut net = Net::seeded(44);
+    let bob = net.call("sine-220");
+    net.run_for(secs(2));
+    for round in 1..=4 {
+        net.rebuild(bob);
+        assert_eq!(net.state(bob), SessionState::Connecting);
+        assert_eq!(net.record(bob).unrouted.len(), round, "the old one is gone");
+        net.record_mut(bob).heard.clear();
+        net.run_for(secs(3));
+        let heard = &net.record(bob).heard;
+        assert!(
+            heard.len() >= 120,
+            "round {round}: {} frames, though nobody said start again\n{}",
+            heard.len(),
+            net.story()
+        );
+        assert_continuous(heard);
+        assert!((listen(heard)[0].pitch() - 220.0).abs() < 0.1);
+        assert_eq!(net.routes(), (1, 1), "one ufrag and one path");
+    }
+    net.stop(bob);
+    net.run_for(secs(1));
+    assert!(!net.is_on_air(), "every join had its leave\n{}", net.story());
+}
+
+#[test]
+fn a_bad_offer_leaves_a_good_connection_alone() {
+    let mut net = Net::seeded(45);
+    let bob = net.call("sine-440");
+    net.run_for(secs(1));
+    let fingerprint = "no such line";
+    net.say(bob, r#"{"type":"webrtc_offer","sdp":"v=0\r\n"}"#);
+    net.say(bob, r#"{"type":"webrtc_offer"}"#);
+    net.say(bob, &serde_json::json!({ "type": "offer", "sdp": fingerprint }).to_string());
+    assert_eq!(super::net::faults(net.record(bob)).len(), 3);
+    net.run_for(secs(5));
+    assert_continuous(&net.record(bob).heard);
+    assert!(net.record(bob).heard.len() >= 300, "{}", net.story());
+}
