@@ -1,0 +1,193 @@
+// What getStats says, as numbers and words that a person understands. It asks once a second and changes nothing.
+
+/** @typedef {{ type: string, protocol: string, address: string, relayProtocol: string | null }} End */
+
+/**
+ * @typedef {object} Report
+ * @property {"direct" | "relay" | null} path null while no pair is selected
+ * @property {{ local: End, remote: End } | null} pair the selected pair
+ * @property {string[]} localCandidates kinds and how many of each
+ * @property {string[]} remoteCandidates
+ * @property {number | null} rttMs
+ * @property {number | null} lossPercent of the last interval
+ * @property {number | null} jitterMs
+ * @property {number | null} kbps of the last interval
+ * @property {number} packets
+ * @property {string | null} codec
+ * @property {number} quietMs how long no packet has come
+ */
+
+/** @typedef {{ at: number, bytes: number, packets: number, lost: number, heardAt: number }} Counts */
+/** @typedef {Map<string, any>} Rows a report of getStats; `any` because browsers differ in what they fill in */
+
+const PERIOD_MS = 1_000;
+
+export class Stats {
+  #clock;
+  #connection;
+  #on;
+  /** @type {unknown} */
+  #timer = null;
+  /** @type {RTCPeerConnection | null} whose counts these are */
+  #of = null;
+  /** @type {Counts | null} */
+  #counts = null;
+  #running = false;
+
+  /**
+   * @param {object} options
+   * @param {import("./clock.js").Clock} options.clock
+   * @param {() => RTCPeerConnection | null} options.connection
+   * @param {(report: Report) => void} options.on
+   */
+  constructor({ clock, connection, on }) {
+    this.#clock = clock;
+    this.#connection = connection;
+    this.#on = on;
+  }
+
+  start() {
+    if (this.#running) return;
+    this.#running = true;
+    void this.#look();
+  }
+
+  stop() {
+    this.#running = false;
+    this.#clock.cancel(this.#timer);
+    this.#timer = null;
+  }
+
+  close() {
+    this.stop();
+    this.#counts = null;
+    this.#of = null;
+  }
+
+  async #look() {
+    const connection = this.#connection();
+    if (connection) await this.#ask(connection);
+    this.#clock.cancel(this.#timer);
+    if (this.#running) this.#timer = this.#clock.after(PERIOD_MS, () => void this.#look());
+  }
+
+  /** @param {RTCPeerConnection} connection */
+  async #ask(connection) {
+    /** @type {Rows} */
+    let rows;
+    try {
+      rows = /** @type {Rows} */ (/** @type {unknown} */ (await connection.getStats()));
+    } catch {
+      return; // closed meanwhile
+    }
+    if (!this.#running || connection !== this.#connection()) return;
+    if (connection !== this.#of) this.#counts = null;
+    this.#of = connection;
+    const { report, counts } = digest(rows, this.#counts, this.#clock.now());
+    this.#counts = counts;
+    this.#on(report);
+  }
+}
+
+/**
+ * One report out of the rows of getStats and what was counted before.
+ * @param {Rows} rows
+ * @param {Counts | null} before
+ * @param {number} now
+ * @returns {{ report: Report, counts: Counts }}
+ */
+export function digest(rows, before, now) {
+  const inbound = find(rows, (row) => row.type === "inbound-rtp" && row.kind === "audio") ?? {};
+  const pair = selectedPair(rows);
+  const local = pair && end(rows.get(pair.localCandidateId));
+  const remote = pair && end(rows.get(pair.remoteCandidateId));
+  const packets = inbound.packetsReceived ?? 0;
+  const counts = {
+    at: now,
+    bytes: inbound.bytesReceived ?? 0,
+    packets,
+    lost: inbound.packetsLost ?? 0,
+    heardAt: !before || packets !== before.packets ? now : before.heardAt,
+  };
+  const rtt = pair?.currentRoundTripTime;
+  return {
+    counts,
+    report: {
+      path: local && remote ? (local.type === "relay" || remote.type === "relay" ? "relay" : "direct") : null,
+      pair: local && remote ? { local, remote } : null,
+      localCandidates: kinds(rows, "local-candidate"),
+      remoteCandidates: kinds(rows, "remote-candidate"),
+      rttMs: typeof rtt === "number" ? rtt * 1000 : null,
+      lossPercent: before && lossPercent(before, counts),
+      jitterMs: typeof inbound.jitter === "number" ? inbound.jitter * 1000 : null,
+      kbps: before && now > before.at ? Math.max(0, ((counts.bytes - before.bytes) * 8) / (now - before.at)) : null,
+      packets,
+      codec: codecWord(rows.get(inbound.codecId)),
+      quietMs: now - counts.heardAt,
+    },
+  };
+}
+
+/** @param {End} end */
+export function endWord({ type, protocol, address, relayProtocol }) {
+  const names = /** @type {Record<string, string>} */ ({
+    host: "host",
+    srflx: "behind NAT",
+    prflx: "behind NAT (peer reflexive)",
+    relay: "relay",
+  });
+  const by = relayProtocol ? `${protocol} over ${relayProtocol}` : protocol;
+  return `${names[type] ?? type}, ${by}${address ? `, ${address}` : ""}`;
+}
+
+/** A number with its unit, or a dash where there is none. @param {number | null} value @param {string} unit @param {number} [digits] */
+export function amount(value, unit, digits = 0) {
+  return value === null ? "–" : `${value.toFixed(digits)} ${unit}`;
+}
+
+/** @param {Rows} rows */
+function selectedPair(rows) {
+  const transport = find(rows, (row) => row.type === "transport" && row.selectedCandidatePairId);
+  if (transport) return rows.get(transport.selectedCandidatePairId) ?? null;
+  // Firefox marks the pair itself.
+  return find(rows, (row) => row.type === "candidate-pair" && row.selected === true);
+}
+
+/** @param {Counts} before @param {Counts} after */
+function lossPercent(before, after) {
+  const lost = Math.max(0, after.lost - before.lost);
+  const expected = lost + Math.max(0, after.packets - before.packets);
+  return expected === 0 ? null : (lost / expected) * 100;
+}
+
+/** @param {any} row @returns {End | null} */
+function end(row) {
+  if (!row) return null;
+  const address = row.address ?? row.ip ?? "";
+  const at = address && row.port ? (address.includes(":") ? `[${address}]:${row.port}` : `${address}:${row.port}`) : address;
+  return { type: row.candidateType ?? "?", protocol: row.protocol ?? "?", address: at, relayProtocol: row.relayProtocol ?? null };
+}
+
+/** @param {any} row */
+function codecWord(row) {
+  if (!row?.mimeType) return null;
+  return `${row.mimeType.replace("audio/", "")} ${(row.clockRate ?? 0) / 1000} kHz`;
+}
+
+/** @param {Rows} rows @param {string} type */
+function kinds(rows, type) {
+  /** @type {Map<string, number>} */
+  const counts = new Map();
+  for (const row of rows.values()) {
+    if (row.type !== type) continue;
+    const word = `${row.candidateType} ${row.protocol}`;
+    counts.set(word, (counts.get(word) ?? 0) + 1);
+  }
+  return [...counts].sort().map(([word, count]) => (count === 1 ? word : `${word} ×${count}`));
+}
+
+/** @param {Rows} rows @param {(row: any) => boolean} test */
+function find(rows, test) {
+  for (const row of rows.values()) if (test(row)) return row;
+  return null;
+}

@@ -1,0 +1,110 @@
+// The words of GET /ws: the shape of every message, and a reader that refuses what is malformed. It sends nothing.
+
+/** @typedef {{ id: string, name: string, description: string }} Voice */
+/** @typedef {{ urls: string | string[], username?: string, credential?: string }} IceServer */
+
+/**
+ * What a client sends.
+ * @typedef {{ type: "hello", token: string, session?: string }
+ *   | { type: "offer", sdp: string }
+ *   | { type: "ice-candidate", candidate: RTCIceCandidateInit | null }
+ *   | { type: "start", voice_id: string }
+ *   | { type: "stop" }
+ *   | { type: "ping" }} ClientMessage
+ */
+
+/** @typedef {{ type: "hello_ack", voices: Voice[], ice_servers: IceServer[], session_id: string, resumed: boolean }} HelloAck */
+/** @typedef {{ type: "error", code: string, message: string, error: string }} ErrorMessage */
+
+/**
+ * What the server sends.
+ * @typedef {HelloAck
+ *   | ErrorMessage
+ *   | { type: "answer" | "webrtc_answer", sdp: string }
+ *   | { type: "ice-candidate", candidate: RTCIceCandidateInit | null }
+ *   | { type: "pong" | "generation_started" }
+ *   | { type: "session_id", session_id: string, server_ip: string, server_port: number }
+ *   | { type: "turn_config", urls: string[], username: string, credential: string }
+ *   | { type: "ice_servers", ice_servers: IceServer[] }
+ *   | { type: "generation_tick", seconds: number }
+ *   | { type: "generation_ended", seconds: number, reason: string }
+ *   | { type: "speak_started", id: string }
+ *   | { type: "speak_ended", id: string, seconds: number, reason: string }
+ *   | { type: "prompt_ack", prompt: string, success: boolean, error: string | null }
+ *   | { type: "set_image_ack", success: boolean, error: string | null }} ServerMessage
+ */
+
+/** @typedef {(value: unknown) => boolean} Shape */
+
+/** @type {Shape} */
+const text = (value) => typeof value === "string";
+/** @type {Shape} */
+const number = (value) => typeof value === "number" && Number.isFinite(value);
+/** @type {Shape} */
+const bool = (value) => typeof value === "boolean";
+/** @type {(shape: Shape) => Shape} */
+const maybe = (shape) => (value) => value === undefined || value === null || shape(value);
+/** @type {(shape: Shape) => Shape} */
+const list = (shape) => (value) => Array.isArray(value) && value.every(shape);
+/** @type {(fields: Record<string, Shape>) => Shape} */
+const object = (fields) => (value) => isObject(value) && Object.entries(fields).every(([name, shape]) => shape(value[name]));
+
+const voice = object({ id: text, name: text, description: text });
+const iceServer = object({
+  urls: (value) => text(value) || (list(text)(value) && /** @type {unknown[]} */ (value).length > 0),
+  username: maybe(text),
+  credential: maybe(text),
+});
+const candidate = object({ candidate: text, sdpMid: maybe(text), sdpMLineIndex: maybe(number) });
+
+/** @type {Record<string, Record<string, Shape>>} */
+const SHAPES = {
+  hello_ack: { voices: list(voice), ice_servers: list(iceServer), session_id: text, resumed: bool },
+  error: { code: text, message: text },
+  answer: { sdp: text },
+  webrtc_answer: { sdp: text },
+  "ice-candidate": { candidate: (value) => value === null || candidate(value) },
+  pong: {},
+  session_id: { session_id: text },
+  turn_config: { urls: list(text), username: text, credential: text },
+  ice_servers: { ice_servers: list(iceServer) },
+  generation_started: {},
+  generation_tick: { seconds: number },
+  generation_ended: { seconds: number, reason: text },
+  speak_started: { id: text },
+  speak_ended: { id: text, seconds: number, reason: text },
+  prompt_ack: { prompt: text, success: bool, error: maybe(text) },
+  set_image_ack: { success: bool, error: maybe(text) },
+};
+
+/**
+ * Reads one text frame. What cannot be read is named in `fault`, and is no reason to hang up: a newer server may say more.
+ * @param {unknown} frame
+ * @returns {{ message: ServerMessage, fault: null } | { message: null, fault: string }}
+ */
+export function read(frame) {
+  if (typeof frame !== "string") return refuse("a binary frame");
+  /** @type {unknown} */
+  let value;
+  try {
+    value = JSON.parse(frame);
+  } catch {
+    return refuse("not JSON");
+  }
+  if (!isObject(value) || typeof value.type !== "string") return refuse("no type");
+  if (!Object.hasOwn(SHAPES, value.type)) return refuse(`unknown type ${value.type.slice(0, 40)}`);
+  for (const [name, shape] of Object.entries(/** @type {Record<string, Shape>} */ (SHAPES[value.type]))) {
+    if (!shape(value[name])) return refuse(`${value.type} with a wrong ${name}`);
+  }
+  return { message: /** @type {ServerMessage} */ (/** @type {unknown} */ (value)), fault: null };
+}
+
+/** @param {string} fault @returns {{ message: null, fault: string }} */
+function refuse(fault) {
+  return { message: null, fault };
+}
+
+/** @param {unknown} value @returns {value is Record<string, unknown>} */
+function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

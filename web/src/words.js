@@ -1,0 +1,84 @@
+// What a person reads about the state of things: one place for every sentence. It decides nothing.
+
+/** @typedef {import("./session.js").View} View */
+/** @typedef {"direct" | "relay" | null} Path */
+/** @typedef {{ title: string, detail: string, mood: "calm" | "busy" | "good" | "warn" | "bad" }} Words */
+
+/** Longer than any hiccup that a jitter buffer hides. */
+const QUIET_MS = 3_000;
+
+/** @type {Record<string, [title: string, detail: string]>} */
+const REFUSALS = {
+  unauthorized: ["Wrong token", "The server did not accept this token. Check it, or scan the QR code again."],
+  too_many_attempts: ["Too many attempts", "Wrong tokens came from your address too often. Wait a minute, then try again."],
+  over_capacity: ["Server is full", "Every place is taken right now. Try again a little later."],
+};
+
+/**
+ * @param {View} view
+ * @param {{ path: Path, quietMs: number }} media
+ * @returns {Words}
+ */
+export function describe(view, { path, quietMs }) {
+  switch (view.state) {
+    case "idle":
+      return { title: "Not connected", detail: "Enter the token that the server printed, or scan its QR code.", mood: "calm" };
+    case "connecting":
+      return view.once
+        ? { title: "Connecting", detail: "Finding the best path for the sound…", mood: "busy" }
+        : { title: "Connecting", detail: "Calling the server…", mood: "busy" };
+    case "connected":
+      return { title: connected(path), detail: "Ready. Pick a voice and press Start.", mood: "good" };
+    case "streaming":
+      return quietMs >= QUIET_MS
+        ? { title: "No sound arriving", detail: `${connected(path)}, but the voice is silent.`, mood: "warn" }
+        : { title: "Streaming", detail: `${connected(path)}.`, mood: "good" };
+    case "detached":
+      return view.wanted === null
+        ? { title: "Line lost", detail: "Reconnecting to the server…", mood: "warn" }
+        : { title: "Still playing", detail: "The line to the server dropped. The sound goes on while it is restored.", mood: "warn" };
+    case "recovering":
+      return { title: "Interrupted", detail: "Finding another path for the sound…", mood: "warn" };
+    case "reconnecting":
+      return { title: "Connection lost", detail: "Trying again now…", mood: "warn" };
+    case "waiting":
+      return view.once
+        ? { title: "Connection lost", detail: resume(view), mood: "warn" }
+        : { title: "Server unreachable", detail: "Is it running, and are you on its network?", mood: "warn" };
+    case "refused":
+      return refused(view);
+    case "closed":
+      return { title: "Closed", detail: "Reload the page to listen again.", mood: "calm" };
+  }
+}
+
+/** Whole seconds until then, never below zero. @param {number} at @param {number} now */
+export function secondsUntil(at, now) {
+  return Math.max(0, Math.ceil((at - now) / 1000));
+}
+
+/** Minutes and seconds, with hours where there are any. @param {number} ms */
+export function elapsed(ms) {
+  const seconds = Math.floor(ms / 1000);
+  const parts = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  if (parts[0] === 0) parts.shift();
+  return parts.map((part, place) => (place === 0 ? String(part) : String(part).padStart(2, "0"))).join(":");
+}
+
+/** @param {Path} path */
+function connected(path) {
+  if (path === "direct") return "Connected directly";
+  return path === "relay" ? "Connected through a relay" : "Connected";
+}
+
+/** @param {View} view */
+function resume({ wanted, voices }) {
+  const voice = voices.find(({ id }) => id === wanted);
+  return voice ? `${voice.name} comes back by itself.` : "It comes back by itself.";
+}
+
+/** @param {View} view @returns {Words} */
+function refused({ refusal }) {
+  const [title, detail] = REFUSALS[refusal?.code ?? ""] ?? ["Refused by the server", refusal?.text ?? ""];
+  return { title, detail, mood: "bad" };
+}

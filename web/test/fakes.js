@@ -1,0 +1,181 @@
+// Stand-ins for the browser in unit tests: a clock that is turned by hand, a socket and a connection that obey.
+
+/** Time that passes only when told to. */
+export class FakeClock {
+  #now = 0;
+  /** @type {Map<number, { at: number, run: () => void }>} */
+  #timers = new Map();
+  #next = 1;
+
+  now = () => this.#now;
+
+  /** @type {(ms: number, run: () => void) => unknown} */
+  after = (ms, run) => {
+    this.#timers.set(this.#next, { at: this.#now + ms, run });
+    return this.#next++;
+  };
+
+  /** @type {(handle: unknown) => void} */
+  cancel = (handle) => void this.#timers.delete(/** @type {number} */ (handle));
+
+  /** Lets this much time pass, running what falls due in its order. @param {number} ms */
+  async advance(ms) {
+    const end = this.#now + ms;
+    for (;;) {
+      await settled();
+      const due = [...this.#timers].filter(([, { at }]) => at <= end).sort(([, a], [, b]) => a.at - b.at)[0];
+      if (!due) break;
+      this.#timers.delete(due[0]);
+      this.#now = Math.max(this.#now, due[1].at);
+      due[1].run();
+    }
+    this.#now = end;
+    await settled();
+  }
+
+  get pending() {
+    return this.#timers.size;
+  }
+}
+
+/** Lets promises that can settle do so. */
+export const settled = () => new Promise((done) => setImmediate(done));
+
+/** A kind of WebSocket whose every instance is remembered. */
+export function fakeSockets() {
+  /** @type {FakeSocket[]} */
+  const made = [];
+  class FakeSocket {
+    /** @type {((event: any) => void) | null} */ onopen = null;
+    /** @type {((event: any) => void) | null} */ onmessage = null;
+    /** @type {((event: any) => void) | null} */ onclose = null;
+    /** @type {((event: any) => void) | null} */ onerror = null;
+    /** @type {any[]} */ sent = [];
+    /** @type {number | undefined | "no"} */ closedWith = "no";
+
+    /** @param {string} url */
+    constructor(url) {
+      this.url = url;
+      made.push(this);
+    }
+    /** @param {string} text */
+    send(text) {
+      this.sent.push(JSON.parse(text));
+    }
+    /** @param {number} [code] */
+    close(code) {
+      this.closedWith = code;
+    }
+    open() {
+      this.onopen?.({});
+    }
+    /** @param {unknown} message */
+    say(message) {
+      this.onmessage?.({ data: typeof message === "string" ? message : JSON.stringify(message) });
+    }
+    /** @param {number} [code] */
+    drop(code = 1006) {
+      this.onclose?.({ code });
+    }
+    /** @param {string} type */
+    all(type) {
+      return this.sent.filter((message) => message.type === type);
+    }
+  }
+  return {
+    WebSocket: FakeSocket,
+    made,
+    get last() {
+      return /** @type {FakeSocket} */ (made.at(-1));
+    },
+  };
+}
+
+/** A kind of RTCPeerConnection whose every instance is remembered. */
+export function fakeConnections() {
+  /** @type {FakeConnection[]} */
+  const made = [];
+  class FakeConnection {
+    signalingState = "stable";
+    connectionState = "new";
+    /** @type {any} */ localDescription = null;
+    /** @type {any} */ remoteDescription = null;
+    /** @type {((event: any) => void) | null} */ onicecandidate = null;
+    /** @type {((event: any) => void) | null} */ ontrack = null;
+    /** @type {((event: any) => void) | null} */ onconnectionstatechange = null;
+    /** @type {any[]} */ transceivers = [];
+    /** @type {any[]} */ candidates = [];
+    restarts = 0;
+    offers = 0;
+    closed = false;
+
+    /** @param {any} configuration */
+    constructor(configuration) {
+      this.configuration = configuration;
+      made.push(this);
+    }
+    /** @param {string} kind @param {any} init */
+    addTransceiver(kind, init) {
+      this.transceivers.push({ kind, ...init });
+    }
+    async createOffer() {
+      this.offers += 1;
+      return { type: "offer", sdp: `offer ${this.offers}` };
+    }
+    /** @param {any} description */
+    async setLocalDescription(description) {
+      this.localDescription = description;
+      this.signalingState = "have-local-offer";
+    }
+    /** @param {any} description */
+    async setRemoteDescription(description) {
+      if (description.sdp === "nonsense") throw new Error("bad SDP");
+      this.remoteDescription = description;
+      this.signalingState = "stable";
+    }
+    /** @param {any} candidate */
+    async addIceCandidate(candidate) {
+      this.candidates.push(candidate);
+    }
+    getConfiguration() {
+      return this.configuration;
+    }
+    /** @param {any} configuration */
+    setConfiguration(configuration) {
+      this.configuration = configuration;
+    }
+    restartIce() {
+      this.restarts += 1;
+    }
+    close() {
+      this.closed = true;
+    }
+    /** @param {string} state */
+    become(state) {
+      this.connectionState = state;
+      this.onconnectionstatechange?.({});
+    }
+  }
+  return {
+    RTCPeerConnection: /** @type {new (configuration: RTCConfiguration) => RTCPeerConnection} */ (/** @type {unknown} */ (FakeConnection)),
+    made,
+    get last() {
+      return /** @type {FakeConnection} */ (made.at(-1));
+    },
+  };
+}
+
+export const VOICES = [
+  { id: "sine-220", name: "Low Tone (220 Hz)", description: "Low." },
+  { id: "sine-440", name: "Mid Tone (440 Hz)", description: "Mid." },
+];
+
+/** @param {object} [changes] */
+export function helloAck(changes = {}) {
+  return { type: "hello_ack", voices: VOICES, ice_servers: [], session_id: "a".repeat(32), resumed: false, ...changes };
+}
+
+/** @param {string} code @param {string} message */
+export function error(code, message) {
+  return { type: "error", code, message, error: message };
+}

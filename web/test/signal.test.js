@@ -1,0 +1,186 @@
+// The line to the server: greeting, refusal, ping, retry and resuming, each with a socket and a clock in hand.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Retry } from "../src/retry.js";
+import { Signal } from "../src/signal.js";
+import { FakeClock, error, fakeSockets, helloAck } from "./fakes.js";
+
+function scene() {
+  const clock = new FakeClock();
+  const sockets = fakeSockets();
+  /** @type {string[]} */
+  const states = [];
+  /** @type {any[]} */
+  const heard = [];
+  /** @type {any[]} */
+  const acks = [];
+  const signal = new Signal({
+    url: "ws://server/ws",
+    WebSocket: sockets.WebSocket,
+    clock,
+    retry: new Retry({ random: () => 1 }),
+    on: { state: (state) => states.push(state), ready: (ack) => acks.push(ack), message: (message) => heard.push(message), note: () => {} },
+  });
+  const greeted = () => {
+    signal.open("t");
+    sockets.last.open();
+    sockets.last.say(helloAck());
+  };
+  return { clock, sockets, states, heard, acks, signal, greeted };
+}
+
+test("it greets with the token and is open after the acknowledgement", () => {
+  const { signal, sockets, states, acks } = scene();
+  assert.equal(signal.send({ type: "stop" }), false, "nothing is sent before");
+  signal.open("t");
+  assert.equal(sockets.last.url, "ws://server/ws");
+  sockets.last.open();
+  assert.deepEqual(sockets.last.sent, [{ type: "hello", token: "t" }]);
+  sockets.last.say(helloAck());
+  assert.deepEqual(states, ["connecting", "open"]);
+  assert.equal(acks.length, 1);
+  assert.equal(signal.send({ type: "stop" }), true);
+});
+
+test("a dropped socket is opened again after a growing wait, with the session", async () => {
+  const { clock, sockets, signal, greeted } = scene();
+  greeted();
+  sockets.last.drop();
+  assert.equal(signal.state, "waiting");
+  assert.equal(signal.retryAt, 500);
+  await clock.advance(499);
+  assert.equal(sockets.made.length, 1);
+  await clock.advance(1);
+  sockets.last.open();
+  assert.deepEqual(sockets.last.sent, [{ type: "hello", token: "t", session: "a".repeat(32) }]);
+  sockets.last.drop();
+  assert.equal(signal.retryAt, 1500, "twice as long");
+  await clock.advance(1000);
+  sockets.last.open();
+  sockets.last.say(helloAck({ resumed: true }));
+  assert.equal(signal.attempts, 0, "a greeting forgets the failures");
+});
+
+test("what cannot be mended is not tried again", async () => {
+  for (const [code, text] of /** @type {const} */ ([["unauthorized", "Bad token"], ["too_many_attempts", "Slow down"], ["over_capacity", "Full"]])) {
+    const { clock, sockets, signal } = scene();
+    signal.open("t");
+    sockets.last.open();
+    sockets.last.say(error(code, text));
+    sockets.last.drop();
+    assert.equal(signal.state, "refused");
+    assert.deepEqual([signal.refusal?.code, signal.refusal?.message], [code, text]);
+    assert.equal(sockets.last.closedWith, 1000);
+    await clock.advance(600_000);
+    assert.equal(sockets.made.length, 1);
+    signal.open("t2");
+    assert.equal(signal.refusal, null, "asking again starts clean");
+    assert.equal(sockets.made.length, 2);
+  }
+});
+
+test("other errors are passed on and the line stays", () => {
+  const { sockets, heard, signal, greeted } = scene();
+  greeted();
+  sockets.last.say(error("unknown_voice", "Unknown voice: x"));
+  assert.equal(signal.state, "open");
+  assert.equal(heard[0].code, "unknown_voice");
+});
+
+test("a malformed message is ignored", () => {
+  const { sockets, heard, signal, greeted } = scene();
+  greeted();
+  for (const frame of ["{", "[]", '{"type":"dance"}', '{"type":"answer"}']) sockets.last.say(frame);
+  assert.equal(signal.state, "open");
+  assert.deepEqual(heard, []);
+});
+
+test("it pings each 25 s of silence, and an unanswered ping is a dead line", async () => {
+  const { clock, sockets, signal, greeted } = scene();
+  greeted();
+  await clock.advance(25_000);
+  assert.deepEqual(sockets.last.all("ping"), [{ type: "ping" }]);
+  sockets.last.say({ type: "pong" });
+  await clock.advance(25_000);
+  assert.equal(sockets.last.all("ping").length, 2);
+  await clock.advance(10_000);
+  assert.equal(signal.state, "waiting");
+});
+
+test("a greeting that does not come is given up", async () => {
+  const { clock, sockets, signal } = scene();
+  signal.open("t");
+  sockets.last.open();
+  await clock.advance(10_000);
+  assert.equal(signal.state, "waiting");
+});
+
+test("a socket that cannot even be made is a failure like others", () => {
+  const { clock, signal } = scene();
+  const broken = new Signal({
+    url: "nonsense",
+    WebSocket: /** @type {any} */ (
+      class {
+        constructor() {
+          throw new Error("no");
+        }
+      }
+    ),
+    clock,
+    retry: new Retry(),
+    on: { state: () => {}, ready: () => {}, message: () => {}, note: () => {} },
+  });
+  broken.open("t");
+  assert.equal(broken.state, "waiting");
+  assert.equal(signal.state, "idle");
+});
+
+test("a nudge tries at once, and doubts an open line", async () => {
+  const { clock, sockets, signal, greeted } = scene();
+  greeted();
+  signal.nudge();
+  assert.equal(sockets.last.all("ping").length, 1);
+  await clock.advance(4_000);
+  assert.equal(signal.state, "waiting", "doubt has little patience");
+  signal.nudge();
+  assert.equal(signal.state, "connecting");
+  assert.equal(sockets.made.length, 2);
+});
+
+test("another token does not resume the session of the first", () => {
+  const { sockets, signal, greeted } = scene();
+  greeted();
+  signal.open("other");
+  sockets.last.open();
+  assert.deepEqual(sockets.last.sent, [{ type: "hello", token: "other" }]);
+});
+
+test("an old socket is not heard any more", () => {
+  const { sockets, signal, heard, greeted } = scene();
+  greeted();
+  const old = sockets.last;
+  const late = old.onmessage;
+  signal.open("t");
+  assert.equal(old.onmessage, null);
+  assert.equal(old.onclose, null);
+  assert.notEqual(late, null);
+  assert.deepEqual(heard, []);
+});
+
+test("hanging up and closing leave no timer behind", async () => {
+  const { clock, sockets, signal, greeted } = scene();
+  greeted();
+  signal.hangUp();
+  assert.equal(signal.state, "idle");
+  assert.equal(sockets.last.closedWith, 1000);
+  assert.equal(clock.pending, 0);
+  signal.open("t");
+  sockets.last.drop();
+  signal.close();
+  assert.equal(clock.pending, 0);
+  signal.open("t");
+  signal.nudge();
+  signal.hangUp();
+  assert.equal(signal.state, "closed", "closed is closed");
+});

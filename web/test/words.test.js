@@ -1,0 +1,49 @@
+// What a person reads in each state.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { describe, elapsed, secondsUntil } from "../src/words.js";
+import { VOICES } from "./fakes.js";
+
+/** @param {Partial<import("../src/session.js").View>} changes */
+const view = (changes) => ({ state: /** @type {const} */ ("idle"), voices: VOICES, wanted: null, once: false, retryAt: null, refusal: null, ...changes });
+const direct = { path: /** @type {const} */ ("direct"), quietMs: 0 };
+
+test("every state has a title, a sentence and a mood", () => {
+  const states = /** @type {const} */ (["idle", "connecting", "connected", "streaming", "detached", "recovering", "reconnecting", "waiting", "refused", "closed"]);
+  for (const state of states) {
+    const words = describe(view({ state, refusal: { code: "odd", text: "Odd." } }), direct);
+    assert.ok(words.title && words.detail && words.mood, state);
+  }
+});
+
+test("the path is named", () => {
+  assert.equal(describe(view({ state: "connected" }), direct).title, "Connected directly");
+  assert.equal(describe(view({ state: "connected" }), { path: "relay", quietMs: 0 }).title, "Connected through a relay");
+  assert.equal(describe(view({ state: "connected" }), { path: null, quietMs: 0 }).title, "Connected");
+});
+
+test("each refusal says what to do, an unknown one says what the server said", () => {
+  /** @param {string} code */
+  const refused = (code) => describe(view({ state: "refused", refusal: { code, text: "Said the server." } }), direct);
+  assert.equal(refused("unauthorized").title, "Wrong token");
+  assert.equal(refused("too_many_attempts").title, "Too many attempts");
+  assert.equal(refused("over_capacity").title, "Server is full");
+  assert.deepEqual(refused("odd"), { title: "Refused by the server", detail: "Said the server.", mood: "bad" });
+});
+
+test("silence that should be sound is told", () => {
+  assert.equal(describe(view({ state: "streaming", wanted: "sine-220" }), direct).title, "Streaming");
+  assert.equal(describe(view({ state: "streaming", wanted: "sine-220" }), { path: "direct", quietMs: 3_000 }).title, "No sound arriving");
+});
+
+test("what comes back is named", () => {
+  assert.match(describe(view({ state: "waiting", once: true, wanted: "sine-220" }), direct).detail, /Low Tone/);
+  assert.equal(describe(view({ state: "waiting" }), direct).title, "Server unreachable");
+});
+
+test("time in words", () => {
+  assert.equal(secondsUntil(2_500, 1_000), 2);
+  assert.equal(secondsUntil(500, 1_000), 0);
+  assert.deepEqual([0, 59_999, 61_000, 3_723_000].map(elapsed), ["0:00", "0:59", "1:01", "1:02:03"]);
+});
