@@ -1,0 +1,118 @@
+// Clients that exist already work unchanged: the page before this one, and a realtime SDK from another origin.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { after, before, test } from "node:test";
+import { bareDocument, freshPage, launch } from "./lib/browser.js";
+import { hearSilence, hearTone } from "./lib/ears.js";
+import { serveFiles } from "./lib/origin.js";
+import { TOKEN, startServer } from "./lib/server.js";
+
+/** @param {string} name */
+const fixture = (name) => readFileSync(new URL(`./fixtures/${name}`, import.meta.url), "utf8");
+
+/** @type {Awaited<ReturnType<typeof launch>>} */
+let browser;
+/** @type {Awaited<ReturnType<typeof startServer>>} */
+let server;
+
+before(async () => {
+  [browser, server] = await Promise.all([launch(), startServer()]);
+}, { timeout: 60_000 });
+after(async () => {
+  await Promise.allSettled([browser?.close(), server?.close()]);
+}, { timeout: 60_000 });
+
+/** @param {(page: import("./lib/browser.js").Page) => Promise<void>} act */
+async function onPage(act) {
+  const { page, context } = await freshPage(browser);
+  try {
+    await act(page);
+  } catch (fault) {
+    throw new Error(`${fault}\n--- server\n${server.output.slice(-4_000)}`, { cause: fault });
+  } finally {
+    await context.close();
+  }
+}
+
+/** @param {import("./lib/browser.js").Page} page */
+async function openOldPage(page) {
+  await bareDocument(page, server.url, fixture("old-page.js"));
+}
+
+test("the old page: greets, offers once, starts, stops, pings", { timeout: 90_000 }, () =>
+  onPage(async (page) => {
+    await openOldPage(page);
+    await page.evaluate((token) => /** @type {any} */ (window).page.connect(token), TOKEN);
+    await page.waitForFunction(() => /** @type {any} */ (window).page.log.includes("webrtc_answer"));
+    const voices = await page.evaluate(() => /** @type {any} */ (window).page.voices);
+    assert.deepEqual(
+      voices.slice(0, 3).map((/** @type {any} */ { id, name }) => [id, name]),
+      [["sine-220", "Low Tone (220 Hz)"], ["sine-440", "Mid Tone (440 Hz)"], ["sine-880", "High Tone (880 Hz)"]],
+    );
+    for (const voice of voices) assert.equal(typeof voice.description, "string");
+    for (const hz of [440, 220, 880]) {
+      await page.evaluate((id) => /** @type {any} */ (window).page.start(id), `sine-${hz}`);
+      await hearTone(page, hz);
+    }
+    await page.evaluate(() => /** @type {any} */ (window).page.stop());
+    await hearSilence(page);
+    await page.evaluate(() => /** @type {any} */ (window).page.ping());
+    await page.waitForFunction(() => /** @type {any} */ (window).page.pongs === 1);
+    await page.evaluate(() => /** @type {any} */ (window).page.start("nobody"));
+    await page.waitForFunction(() => /** @type {any} */ (window).page.errors.length === 1);
+    assert.deepEqual(await page.evaluate(() => /** @type {any} */ (window).page.errors), ["Unknown voice: nobody"]);
+  }),
+);
+
+test("the old page is told about a bad token in the words that it knows", { timeout: 60_000 }, () =>
+  onPage(async (page) => {
+    await openOldPage(page);
+    await page.evaluate(() => /** @type {any} */ (window).page.connect("wrong"));
+    await page.waitForFunction(() => /** @type {any} */ (window).page.errors.length === 1);
+    assert.deepEqual(await page.evaluate(() => /** @type {any} */ (window).page.errors), ["Bad token"]);
+  }),
+);
+
+test("the SDK's own suite passes, from another origin, three times in a row", { timeout: 150_000 }, async () => {
+  const origin = await serveFiles({
+    "/": { type: "text/html", body: `<!doctype html><title>sdk</title><script src="/sdk.js"></script>` },
+    "/sdk.js": { type: "text/javascript", body: fixture("sdk-client.js") },
+  });
+  const url = `${server.ws}?api_key=${TOKEN}&model=bit_invert&user_agent=${encodeURIComponent("sdk/1.0 lang/js")}`;
+  try {
+    for (let run = 0; run < 3; run += 1) {
+      await onPage(async (page) => {
+        await page.goto(origin.url);
+        const result = await page.evaluate((address) => /** @type {any} */ (window).runSdk(address), url);
+        assert.ok(result.frames > 0);
+        assert.match(result.sessionId, /^[0-9a-f]{32}$/);
+        assert.ok(result.types.indexOf("generation_started") > result.types.indexOf("answer"), `${result.types}`);
+      });
+    }
+  } finally {
+    await origin.close();
+  }
+  const health = await fetch(`${server.url}healthz`);
+  assert.equal(health.status, 200, "the abrupt ends did no harm");
+  await health.body?.cancel();
+});
+
+test("a wrong key is told so after the upgrade, then the socket closes", { timeout: 60_000 }, () =>
+  onPage(async (page) => {
+    await bareDocument(page, server.url);
+    const story = await page.evaluate(
+      (address) =>
+        new Promise((done) => {
+          /** @type {string[]} */
+          const events = [];
+          const socket = new WebSocket(address);
+          socket.onopen = () => events.push("open");
+          socket.onmessage = ({ data }) => events.push(JSON.parse(data).message);
+          socket.onclose = () => done(events);
+        }),
+      `${server.ws}?api_key=wrong&model=bit_invert`,
+    );
+    assert.deepEqual(story, ["open", "Invalid API key"]);
+  }),
+);
