@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { DESK, PHONE, freshPage, launch, reach, shoot, shootForReadme } from "./lib/browser.js";
+import { DESK, PHONE, freshPage, launch, reach, shoot } from "./lib/browser.js";
 import { installFake } from "./lib/fake.js";
 import { servePages } from "./lib/pages.js";
 
@@ -61,7 +61,7 @@ async function cut(page, mediaToo) {
   }, mediaToo);
 }
 
-/** @type {Record<string, { scene: Scene, title: string, act: (page: Page) => Promise<unknown>, readme?: string[] }>} */
+/** @type {Record<string, { scene: Scene, title: string, act: (page: Page) => Promise<unknown> }>} */
 const STATES = {
   disconnected: { scene: { hash: "" }, title: "Not connected", act: (page) => reach(page, "idle") },
   connecting: { scene: { fake: { greet: "never" } }, title: "Connecting", act: (page) => reach(page, "connecting") },
@@ -73,7 +73,7 @@ const STATES = {
       await page.getByText("Connected directly").first().waitFor();
     },
   },
-  streaming: { scene: {}, title: "Streaming", act: play, readme: ["phone-dark", "desk-light"] },
+  streaming: { scene: {}, title: "Streaming", act: play },
   relayed: {
     scene: { fake: { relay: true } },
     title: "Streaming",
@@ -108,7 +108,6 @@ const STATES = {
   "log-open": {
     scene: {},
     title: "Streaming",
-    readme: ["phone-dark"],
     act: async (page) => {
       await play(page);
       await page.click("#log summary");
@@ -118,7 +117,7 @@ const STATES = {
   },
 };
 
-for (const [name, { scene, act, title, readme }] of Object.entries(STATES)) {
+for (const [name, { scene, act, title }] of Object.entries(STATES)) {
   test(`a person sees: ${name}`, { timeout: 90_000 }, () =>
     onPage(scene, async (page) => {
       await act(page);
@@ -129,7 +128,6 @@ for (const [name, { scene, act, title, readme }] of Object.entries(STATES)) {
         for (const colorScheme of /** @type {const} */ (["dark", "light"])) {
           await page.emulateMedia({ colorScheme });
           await shoot(page, `${name}-${size}-${colorScheme}`);
-          if (readme?.includes(`${size}-${colorScheme}`)) await shootForReadme(page, `${name}-${size}-${colorScheme}`);
         }
       }
     }),

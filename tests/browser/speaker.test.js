@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { DESK, freshPage, launch, reach, shoot, timeline } from "./lib/browser.js";
+import { DESK, freshPage, launch, reach, shoot, shootForReadme, timeline } from "./lib/browser.js";
 import { hearSilence, hearTone } from "./lib/ears.js";
 import { startProxy } from "./lib/proxy.js";
 import { TOKEN, startServer } from "./lib/server.js";
@@ -94,6 +94,7 @@ test("the meter moves with the sound, the figures are told", { timeout: 60_000 }
     const level = () => page.evaluate(() => Number(document.querySelector("#meter")?.getAttribute("aria-valuenow")));
     await play(page, 440);
     await page.waitForFunction(() => Number(document.querySelector("#meter")?.getAttribute("aria-valuenow")) > -20);
+    await shootForReadme(page, "streaming-phone-dark");
     await page.click("#log summary");
     await page.getByText(/[1-9]\d* kbit\/s/).waitFor();
     /** @param {string} name */
@@ -102,7 +103,9 @@ test("the meter moves with the sound, the figures are told", { timeout: 60_000 }
     assert.match((await fact("Server side")) ?? "", /udp, 127\.0\.0\.1:\d+/);
     assert.match((await fact("Codec")) ?? "", /opus/);
     assert.match((await fact("Loss")) ?? "", /^0\.0 %$/);
+    await page.evaluate(() => document.querySelector("#log")?.scrollIntoView({ block: "start" }));
     await shoot(page, "live-streaming-phone-dark");
+    await shootForReadme(page, "details-phone-dark");
     await page.click("#stop");
     await page.waitForFunction(() => document.querySelector("#meter")?.getAttribute("aria-valuenow") === "-60");
     assert.equal(await level(), -60);
@@ -220,6 +223,8 @@ test("two listeners hear what each of them chose", { timeout: 90_000 }, () =>
     await play(one, 220);
     await play(two, 880);
     await hearTone(one, 220);
+    await two.waitForFunction(() => Number(document.querySelector("#meter")?.getAttribute("aria-valuenow")) > -20);
     await shoot(two, "live-streaming-desk-light");
+    await shootForReadme(two, "streaming-desk-light");
   }, { context: { viewport: DESK, colorScheme: "light" } })),
 );
