@@ -133,6 +133,7 @@ impl Session {
                     }
                 }
                 Effect::Register(ufrag) => hub.demux.borrow_mut().register(&ufrag, *key),
+                Effect::Expect(transaction) => hub.demux.borrow_mut().expect(transaction, *key),
                 Effect::Learn(path) => hub.demux.borrow_mut().learn(path, *key),
                 Effect::Unroute => hub.demux.borrow_mut().forget(*key),
                 Effect::Audience(note) => hub.note(note),

@@ -1,13 +1,13 @@
 //! Which session a datagram belongs to. Pure and bounded; it answers nobody, and learns a path only when told that ICE accepted it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use thiserror::Error;
 
 use crate::wire::classify::{Class, classify};
 use crate::wire::ids::SessionKey;
-use crate::wire::stun;
+use crate::wire::stun::{self, StunClass};
 
 /// The transport that a datagram came by.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -58,6 +58,9 @@ pub const PATHS_PER_SESSION: usize = 16;
 /// Ufrags of one session: its own, and one more while a restart is under way.
 pub const UFRAGS_PER_SESSION: usize = 2;
 
+/// Checks of one session that wait for their answer: a first round over every pair of a dozen candidates.
+pub const CHECKS_PER_SESSION: usize = 32;
+
 /// The maps from names to sessions.
 #[derive(Debug, Default)]
 pub struct Demux {
@@ -65,6 +68,8 @@ pub struct Demux {
     by_ufrag: HashMap<String, SessionKey>,
     /// Strangers choose the keys, but only those who passed an ICE check get in.
     by_path: HashMap<Path, SessionKey>,
+    /// We draw the keys, and whoever names one was sent it: responses to checks whose path is not learnt yet.
+    by_check: HashMap<[u8; 12], SessionKey>,
     /// What to forget when a session ends; its sizes are the bounds of the two maps above.
     owned: HashMap<SessionKey, Owned>,
 }
@@ -73,6 +78,7 @@ pub struct Demux {
 struct Owned {
     ufrags: Vec<String>,
     paths: Vec<Path>,
+    checks: VecDeque<[u8; 12]>,
 }
 
 impl Demux {
@@ -106,6 +112,22 @@ impl Demux {
         owned.paths.push(path);
     }
 
+    /// `key` sends a check with this transaction id to a path that has not been learnt; past the bound its oldest one goes.
+    ///
+    /// Without this the answer would be dropped whenever it overtakes the peer's own check, and ICE would ask again 250 ms later.
+    pub fn expect(&mut self, transaction: [u8; 12], key: SessionKey) {
+        if self.by_check.insert(transaction, key) == Some(key) {
+            return;
+        }
+        let owned = self.owned.entry(key).or_default();
+        if owned.checks.len() == CHECKS_PER_SESSION
+            && let Some(oldest) = owned.checks.pop_front()
+        {
+            self.by_check.remove(&oldest);
+        }
+        owned.checks.push_back(transaction);
+    }
+
     /// The session ended, or its `PeerConnection` did.
     pub fn forget(&mut self, key: SessionKey) {
         if let Some(owned) = self.owned.remove(&key) {
@@ -114,6 +136,9 @@ impl Demux {
             }
             for path in &owned.paths {
                 self.by_path.remove(path);
+            }
+            for check in &owned.checks {
+                self.by_check.remove(check);
             }
         }
     }
@@ -128,9 +153,14 @@ impl Demux {
                 let peek = stun::peek(datagram).ok_or(DropReason::Garbage)?;
                 match peek.local_ufrag() {
                     Some(ufrag) => self.by_ufrag.get(ufrag).copied().ok_or(DropReason::UnknownUfrag),
-                    // Responses carry no USERNAME: they come from where a check of ours went and was answered before, or
-                    // from a peer whose own check came first, as it does with every browser.
-                    None => self.by_path(path),
+                    // Responses carry no USERNAME: they come by a path that is known, or answer a check of ours. Whether they
+                    // are authentic is for the session to say, as with all STUN.
+                    None => self.by_path(path).or_else(|reason| match peek.class {
+                        StunClass::Success | StunClass::Error => {
+                            self.by_check.get(&peek.transaction).copied().ok_or(reason)
+                        }
+                        StunClass::Request | StunClass::Indication => Err(reason),
+                    }),
                 }
             }
             Class::Dtls | Class::Rtp | Class::Rtcp => self.by_path(path),
@@ -142,6 +172,12 @@ impl Demux {
     #[must_use]
     pub fn len(&self) -> (usize, usize) {
         (self.by_ufrag.len(), self.by_path.len())
+    }
+
+    /// How many checks wait for their answer.
+    #[must_use]
+    pub fn checks(&self) -> usize {
+        self.by_check.len()
     }
 
     fn by_path(&self, path: Path) -> Result<SessionKey, DropReason> {
@@ -211,6 +247,23 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_to_our_check_finds_its_session_from_anywhere() {
+        let mut demux = Demux::default();
+        let answer = binding(None);
+        assert_eq!(demux.route(path(3), &answer), Err(DropReason::UnknownSource));
+        demux.expect([7; 12], SessionKey(1));
+        assert_eq!(demux.route(path(3), &answer), Ok(SessionKey(1)));
+        let mut request = answer.clone();
+        request[0] = 0;
+        assert_eq!(demux.route(path(3), &request), Err(DropReason::UnknownSource), "only an answer");
+        assert_eq!(demux.route(path(3), &[22; 64]), Err(DropReason::UnknownSource), "the path is not learnt by it");
+        demux.learn(path(3), SessionKey(2));
+        assert_eq!(demux.route(path(3), &answer), Ok(SessionKey(2)), "a path that is known comes first");
+        demux.forget(SessionKey(1));
+        assert_eq!((demux.len(), demux.checks()), ((0, 1), 0));
+    }
+
+    #[test]
     fn a_path_goes_to_its_newest_proof_and_stays_when_the_old_owner_goes() {
         let mut demux = Demux::default();
         demux.learn(path(1), SessionKey(1));
@@ -223,6 +276,7 @@ mod tests {
     enum Op {
         Register(u8, u32),
         Learn(u16, u32),
+        Expect(u8, u32),
         Forget(u32),
         Route(u16, Vec<u8>),
     }
@@ -231,6 +285,7 @@ mod tests {
         prop_oneof![
             (any::<u8>(), 0..6_u32).prop_map(|(ufrag, key)| Op::Register(ufrag, key)),
             (0..200_u16, 0..6_u32).prop_map(|(port, key)| Op::Learn(port, key)),
+            (any::<u8>(), 0..6_u32).prop_map(|(check, key)| Op::Expect(check, key)),
             (0..6_u32).prop_map(Op::Forget),
             (0..200_u16, proptest::collection::vec(any::<u8>(), 0..80))
                 .prop_map(|(port, bytes)| Op::Route(port, bytes)),
@@ -246,16 +301,18 @@ mod tests {
                 match op {
                     Op::Register(ufrag, key) => { demux.register(&format!("{key}-{ufrag}"), SessionKey(key)); live.insert(SessionKey(key)); }
                     Op::Learn(port, key) => { demux.learn(path(port), SessionKey(key)); live.insert(SessionKey(key)); }
+                    Op::Expect(check, key) => { demux.expect([check; 12], SessionKey(key)); live.insert(SessionKey(key)); }
                     Op::Forget(key) => { demux.forget(SessionKey(key)); live.remove(&SessionKey(key)); }
                     Op::Route(port, bytes) => if let Ok(key) = demux.route(path(port), &bytes) { prop_assert!(live.contains(&key)); }
                 }
                 let (ufrags, paths) = demux.len();
+                prop_assert!(demux.checks() <= live.len() * CHECKS_PER_SESSION);
                 prop_assert!(ufrags <= live.len() * UFRAGS_PER_SESSION && paths <= live.len() * PATHS_PER_SESSION);
                 prop_assert_eq!(demux.owned.values().map(|owned| owned.paths.len()).sum::<usize>(), paths);
                 prop_assert_eq!(demux.owned.values().map(|owned| owned.ufrags.len()).sum::<usize>(), ufrags);
             }
             for key in live { demux.forget(key); }
-            prop_assert_eq!(demux.len(), (0, 0));
+            prop_assert_eq!((demux.len(), demux.checks()), ((0, 0), 0));
         }
     }
 }

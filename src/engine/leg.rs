@@ -7,13 +7,15 @@ use str0m::change::SdpOffer;
 use str0m::format::Codec;
 use str0m::ice::StunMessage;
 use str0m::media::{Direction, MediaKind, Mid, Pt};
-use str0m::net::Receive;
+use str0m::net::{Receive, Transmit};
 use str0m::rtp::{Extension, RtpWrite};
 use str0m::{Candidate, IceCreds, Input, Rtc, RtcConfig};
 
 use crate::wire::sdp::{self, CandidateUse, IceCredentials};
 use crate::wire::signal::{CandidateInit, Offer, OfferStyle, SignalFault};
+use crate::wire::stun::{self, StunClass};
 
+use super::demux::PATHS_PER_SESSION;
 use super::echo::Echo;
 use super::playout::{Playout, PlayoutPacket};
 use super::session::{Host, Model};
@@ -39,7 +41,11 @@ pub(super) struct Leg {
     remote: Option<IceCredentials>,
     /// str0m keeps the first for good (RFC 8122 section 5): another one needs another leg.
     fingerprint: String,
+    /// Tells peer connections that share a certificate.
+    origin: String,
     remote_candidates: usize,
+    /// Addresses that ICE accepted, the newest last.
+    learnt: Vec<SocketAddr>,
     opened: Instant,
     proven: Instant,
     connected: bool,
@@ -55,7 +61,13 @@ pub(super) struct Answered {
 }
 
 impl Leg {
-    pub(super) fn new(host: &Host, model: Model, locals: &[SocketAddr], fingerprint: &str, now: Instant) -> Self {
+    pub(super) fn new(
+        host: &Host,
+        model: Model,
+        locals: &[SocketAddr],
+        (fingerprint, origin): (&str, &str),
+        now: Instant,
+    ) -> Self {
         let local = host.ice_credentials();
         let config = RtcConfig::new()
             .set_crypto_provider(host.crypto.clone())
@@ -85,16 +97,20 @@ impl Leg {
             local,
             remote: None,
             fingerprint: fingerprint.to_owned(),
+            origin: origin.to_owned(),
             remote_candidates: 0,
+            learnt: Vec::new(),
             opened: now,
             proven: now,
             connected: false,
         }
     }
 
-    /// Whether `fingerprint` is this leg's peer.
-    pub(super) fn is_with(&self, fingerprint: &str) -> bool {
-        self.fingerprint.eq_ignore_ascii_case(fingerprint)
+    /// Whether an offer with this fingerprint is of this leg's peer, who may restart ICE or draw another session id, but not both
+    /// at once: that is a peer connection made anew with a certificate that was kept.
+    pub(super) fn is_with(&self, fingerprint: &str, offer: &str) -> bool {
+        let same_ice = || self.remote.is_some() && sdp::ice_credentials(offer) == self.remote;
+        self.fingerprint.eq_ignore_ascii_case(fingerprint) && (self.origin == sdp::origin(offer) || same_ice())
     }
 
     /// Negotiates, renegotiates or restarts ICE. One mutation of str0m.
@@ -184,6 +200,26 @@ impl Leg {
             self.proven = now;
         }
         authentic
+    }
+
+    /// ICE accepted a STUN message from `remote`.
+    pub(super) fn learn(&mut self, remote: SocketAddr) {
+        if !self.learnt.contains(&remote) {
+            if self.learnt.len() == PATHS_PER_SESSION {
+                self.learnt.remove(0);
+            }
+            self.learnt.push(remote);
+        }
+    }
+
+    /// The transaction id of a check whose answer no learnt path would lead here.
+    pub(super) fn check_into_the_unknown(&self, transmit: &Transmit) -> Option<[u8; 12]> {
+        // Nearly everything that leaves is RTP, which does not begin with a zero.
+        if transmit.contents.first() != Some(&0) || self.learnt.contains(&transmit.destination) {
+            return None;
+        }
+        let peek = stun::peek(&transmit.contents)?;
+        (peek.class == StunClass::Request).then_some(peek.transaction)
     }
 
     pub(super) fn receive(&mut self, receive: Receive<'_>, now: Instant) -> Result<(), str0m::RtcError> {

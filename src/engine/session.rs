@@ -146,6 +146,8 @@ pub enum Effect {
     Client(ServerMsg),
     /// This ufrag is ours now.
     Register(String),
+    /// A check with this transaction id goes to a path that ICE has not accepted yet: its answer is ours.
+    Expect([u8; 12]),
     /// ICE accepted this path.
     Learn(Path),
     /// The peer connection is gone: its ufrags and paths mean nothing any more.
@@ -284,6 +286,7 @@ impl SessionCore {
             if !leg.accepts_stun(host, bytes, &input, now) {
                 return refuse();
             }
+            leg.learn(path.remote);
             effects.push_back(Effect::Learn(path));
             let str0m::Input::Receive(_, receive) = input else { return };
             self.receive(receive, now);
@@ -332,21 +335,21 @@ impl SessionCore {
     fn offer(&mut self, offer: &Offer, now: Instant) -> Result<(), SignalFault> {
         let fingerprint = sdp::attribute(&offer.sdp, "fingerprint")
             .ok_or_else(|| SignalFault::InvalidSdp("no DTLS fingerprint".into()))?;
-        let mut leg = match self.leg.take() {
-            Some(leg) if leg.is_with(fingerprint) => leg,
-            old => {
-                // A rebuilt PeerConnection: the old leg's end is not worth a goodbye, its peer is gone.
-                self.leg = old;
-                self.drop_leg();
-                Leg::new(&self.host, self.profile.model, &self.locals, fingerprint, now)
-            }
-        };
+        let known = self.leg.take_if(|leg| leg.is_with(fingerprint, &offer.sdp));
+        let rebuilt = known.is_none();
+        let mut leg = known.unwrap_or_else(|| {
+            Leg::new(&self.host, self.profile.model, &self.locals, (fingerprint, sdp::origin(&offer.sdp)), now)
+        });
         let answered = leg.accept(&self.host, self.profile.model, offer, now);
-        // A refused offer leaves the peer connection as it was, unless it cannot go on.
-        if leg.rtc.is_alive() && (answered.is_ok() || leg.is_connected()) {
+        // A refused offer leaves the peer connection as it was, unless that was only being made.
+        if answered.is_ok() || !rebuilt {
+            let goes_on = answered.is_ok() || leg.is_connected();
+            // A rebuilt PeerConnection: the old leg's end is not worth a goodbye, its peer is gone.
+            self.drop_leg();
             self.leg = Some(leg);
-        } else {
-            self.effects.push_back(Effect::Unroute);
+            if !goes_on {
+                self.drop_leg();
+            }
         }
         let Answered { sdp, trickle, ufrag } = answered?;
         self.effects.push_back(Effect::Register(ufrag));
@@ -562,7 +565,12 @@ impl Drain<'_> {
             core.effects.drain(..).for_each(&mut apply);
             let Some(leg) = &mut core.leg else { break };
             match leg.rtc.poll_output() {
-                Ok(Output::Transmit(transmit)) => apply(Effect::Transmit(transmit)),
+                Ok(Output::Transmit(transmit)) => {
+                    if let Some(transaction) = leg.check_into_the_unknown(&transmit) {
+                        apply(Effect::Expect(transaction));
+                    }
+                    apply(Effect::Transmit(transmit));
+                }
                 Ok(Output::Event(event)) => core.event(event, now),
                 Ok(Output::Timeout(_)) if !leg.rtc.is_alive() => core.drop_leg(),
                 Ok(Output::Timeout(at)) => {
