@@ -82,7 +82,7 @@ fn a_key_frame_is_asked_for_at_first_and_whenever_the_caller_asks() {
     let bob = net.echoer(false);
     net.run_until("connected", secs(10), |net| net.record(bob).joined == 1 && net.record(bob).connected == 1);
     let video = net.mids(bob)[VIDEO];
-    let mut send = |net: &mut Net, seq: u32| {
+    let send = |net: &mut Net, seq: u32| {
         net.send(bob, VIDEO, |pt, now| RtpWrite::new(pt.into(), u64::from(seq).into(), seq * 3_000, now, [7; 100]));
         net.run_for(ms(33));
     };

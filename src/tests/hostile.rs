@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::engine::demux::{DropReason, PATHS_PER_SESSION};
+use crate::engine::demux::{CHECKS_PER_SESSION, DropReason, PATHS_PER_SESSION};
 use crate::engine::session::SessionState;
 use crate::wire::classify::Class;
 use crate::wire::sdp;
@@ -86,6 +86,7 @@ fn a_replayed_check_from_elsewhere_takes_no_media_there() {
         net.run_for(ms(20));
     }
     assert!(net.routes().1 <= PATHS_PER_SESSION, "{:?} are bounded", net.routes());
+    assert!(net.checks() <= CHECKS_PER_SESSION, "{} are bounded", net.checks());
     assert_unharmed(&mut net, bob);
     let home = net.addr(bob);
     let dtls =
@@ -261,5 +262,34 @@ fn a_handshake_survives_garbage_between_its_packets() {
             net.inject(home, &replay);
         }
         net.run_until("heard", secs(15), |net| net.record(bob).heard.len() > 50);
+    }
+}
+
+#[test]
+fn a_peer_that_shows_another_certificate_never_connects() {
+    // One digit of the fingerprint, the length of it, the name of its hash.
+    let changes: [fn(String) -> String; 3] = [
+        |offer| {
+            let at = offer.find("a=fingerprint:sha-256 ").expect("it has one") + 22;
+            let digit = if &offer[at..=at] == "0" { "1" } else { "0" };
+            format!("{}{digit}{}", &offer[..at], &offer[at + 1..])
+        },
+        |offer| {
+            let at = offer.find("a=fingerprint:sha-256 ").expect("it has one") + 22;
+            format!("{}{}", &offer[..at], &offer[at + 3..])
+        },
+        |offer| offer.replace("fingerprint:sha-256", "fingerprint:rot-13"),
+    ];
+    for change in changes {
+        let mut net = Net::seeded(601);
+        let bob = net.call("sine-440");
+        net.run_for(secs(1));
+        net.rebuild_as(bob, change);
+        net.record_mut(bob).heard.clear();
+        net.run_for(secs(60));
+        assert_eq!(net.record(bob).joined, 1, "the one before\n{}", net.story());
+        assert!(net.record(bob).heard.is_empty(), "{}", net.story());
+        assert_eq!(net.state(bob), SessionState::Idle, "{}", net.story());
+        assert_eq!((net.routes(), net.is_on_air()), ((0, 0), false));
     }
 }

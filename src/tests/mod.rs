@@ -2,13 +2,16 @@
 
 pub mod net;
 
+mod client;
 mod ear;
 mod studio;
 
 mod call;
 mod echo;
+mod floors;
 mod hostile;
 mod idle;
+mod protocol;
 mod restart;
 mod resume;
 mod switch_stop;

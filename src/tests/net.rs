@@ -22,7 +22,7 @@ use crate::wire::classify::{Class, classify};
 use crate::wire::ids::SessionKey;
 use crate::wire::media::{FRAME_TICKS, MediaTime};
 use crate::wire::sdp;
-use crate::wire::signal::{ClientMsg, ServerMsg, SignalFault};
+use crate::wire::signal::{ClientMsg, ServerMsg};
 
 use super::studio::Studio;
 
@@ -102,6 +102,12 @@ fn entropy(bytes: &mut [u8]) {
     ENTROPY.set(dice);
 }
 
+/// What the sessions of a test share; their ufrags and first sequence numbers are drawn by `seed`.
+pub fn host(seed: u64) -> Arc<Host> {
+    ENTROPY.set(Dice::seeded(seed));
+    Arc::new(Host::new(entropy, WORKER, Studio::cards()))
+}
+
 /// What the links do to datagrams, both ways.
 #[derive(Clone, Copy, Debug, Default)]
 struct Weather {
@@ -138,8 +144,6 @@ pub struct Heard {
 /// A datagram as it was sent, before the link had its way with it.
 #[derive(Clone, Debug)]
 pub struct Sent {
-    /// When.
-    pub at: Instant,
     /// Towards the server.
     pub up: bool,
     /// Where to.
@@ -242,13 +246,12 @@ pub struct Net {
 impl Net {
     /// A perfect network: no loss and 1 ms of delay.
     pub fn seeded(seed: u64) -> Self {
-        ENTROPY.set(Dice::seeded(!seed));
         Self {
             seed,
             now: zero(),
             dice: Dice::seeded(seed),
             weather: Weather { delay: ms(1), ..Weather::default() },
-            host: Arc::new(Host::new(entropy, WORKER, Studio::cards())),
+            host: host(!seed),
             callers: CallerHost::default(),
             demux: Demux::default(),
             deadlines: DeadlineQueue::default(),
@@ -366,10 +369,24 @@ impl Net {
 
     /// The client throws its peer connection away and makes another, with a certificate of its own.
     pub fn rebuild(&mut self, who: Who) {
-        let local = self.seats[who.0].local;
-        let (caller, offer) = Caller::listener(&CallerHost::default(), local, self.now);
+        self.rebuild_as(who, |offer| offer);
+    }
+
+    /// The same, and somebody changes its offer on the way.
+    pub fn rebuild_as(&mut self, who: Who, change: impl FnOnce(String) -> String) {
+        self.rebuild_with(who, &CallerHost::default(), change);
+    }
+
+    /// The client makes another peer connection with the certificate that it had.
+    pub fn rebuild_with_same_certificate(&mut self, who: Who) {
+        let host = self.callers.clone();
+        self.rebuild_with(who, &host, |offer| offer);
+    }
+
+    fn rebuild_with(&mut self, who: Who, host: &CallerHost, change: impl FnOnce(String) -> String) {
+        let (caller, offer) = Caller::listener(host, self.seats[who.0].local, self.now);
         self.seats[who.0].caller = caller;
-        self.offer(who, &offer);
+        self.offer(who, &change(offer));
     }
 
     /// The client says goodbye by DTLS and RTCP.
@@ -487,9 +504,9 @@ impl Net {
         self.seats[who.0].caller.mids()
     }
 
-    /// Whether the caller's peer connection still stands.
-    pub fn caller_is_alive(&self, who: Who) -> bool {
-        self.seats[who.0].caller.is_alive()
+    /// The caller's last offer.
+    pub fn offered(&self, who: Who) -> &str {
+        &self.seats[who.0].offer
     }
 
     /// Events that anything woke up for, since the beginning.
@@ -505,6 +522,11 @@ impl Net {
     /// How many ufrags and paths the demultiplexer knows.
     pub fn routes(&self) -> (usize, usize) {
         self.demux.len()
+    }
+
+    /// How many checks of ours wait for their answer.
+    pub fn checks(&self) -> usize {
+        self.demux.checks()
     }
 
     /// Whose a datagram would be.
@@ -676,6 +698,7 @@ impl Net {
                 self.demux.register(&ufrag, key);
                 record.ufrags.push(ufrag);
             }
+            Effect::Expect(transaction) => self.demux.expect(transaction, key),
             Effect::Learn(path) => self.demux.learn(path, key),
             Effect::Unroute => {
                 self.demux.forget(key);
@@ -728,7 +751,7 @@ impl Net {
             let record = &mut self.seats[who.0].record;
             match effect {
                 CallerEffect::Transmit(transmit) => {
-                    self.post(who, true, from, transmit.destination, &transmit.contents)
+                    self.post(who, true, from, transmit.destination, &transmit.contents);
                 }
                 CallerEffect::Connected => record.connected += 1,
                 CallerEffect::Packet(packet) => record.heard.push(Heard {
@@ -752,7 +775,7 @@ impl Net {
     /// Puts a datagram on the link.
     fn post(&mut self, who: Who, up: bool, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         let Seat { dark, record, .. } = &mut self.seats[who.0];
-        record.sent.push(Sent { at: self.now, up, to, bytes: bytes.to_vec() });
+        record.sent.push(Sent { up, to, bytes: bytes.to_vec() });
         if *dark || self.dice.chance(self.weather.loss) {
             return;
         }
@@ -799,9 +822,4 @@ pub fn faults(record: &Record) -> Vec<(&'static str, &str)> {
             _ => None,
         })
         .collect()
-}
-
-/// A fault's code, for tables.
-pub fn code(result: &Result<ClientMsg, SignalFault>) -> Result<(), &'static str> {
-    result.as_ref().map(|_| ()).map_err(SignalFault::code)
 }

@@ -6,8 +6,9 @@ use crate::engine::session::SessionState;
 use crate::wire::sdp;
 use crate::wire::signal::ServerMsg;
 
+use super::client::{chromium_sdk, offer};
 use super::ear::{assert_continuous, listen};
-use super::net::{Net, WORKER, Who, secs};
+use super::net::{Net, WORKER, Who, faults, secs};
 
 /// The last answer that a client was given.
 fn answer(net: &Net, who: Who) -> &str {
@@ -108,15 +109,34 @@ fn a_rebuilt_peer_connection_gets_a_fresh_leg_and_keeps_playing() {
 }
 
 #[test]
+fn a_peer_connection_rebuilt_with_a_kept_certificate_is_told_from_an_ice_restart() {
+    let mut net = Net::seeded(46);
+    let bob = net.call("sine-220");
+    for round in 1..=3 {
+        net.run_for(secs(2));
+        net.rebuild_with_same_certificate(bob);
+        net.record_mut(bob).heard.clear();
+        net.run_for(secs(3));
+        let heard = &net.record(bob).heard;
+        assert!(heard.len() >= 120, "round {round}: {} frames\n{}", heard.len(), net.story());
+        assert_eq!(net.routes(), (1, 1), "one ufrag and one path");
+    }
+}
+
+#[test]
 fn a_bad_offer_leaves_a_good_connection_alone() {
     let mut net = Net::seeded(45);
     let bob = net.call("sine-440");
     net.run_for(secs(1));
-    let fingerprint = "no such line";
     net.say(bob, r#"{"type":"webrtc_offer","sdp":"v=0\r\n"}"#);
     net.say(bob, r#"{"type":"webrtc_offer"}"#);
-    net.say(bob, &serde_json::json!({ "type": "offer", "sdp": fingerprint }).to_string());
-    assert_eq!(super::net::faults(net.record(bob)).len(), 3);
+    // Another peer connection's, of which nothing can be heard.
+    net.say(bob, &offer("offer", &chromium_sdk()));
+    // And its own, cut in half.
+    let half = net.offered(bob).len() / 2;
+    let half = net.offered(bob)[..half].to_owned();
+    net.say(bob, &offer("offer", &half));
+    assert_eq!(faults(net.record(bob)).len(), 4, "{}", net.story());
     net.run_for(secs(5));
     assert_continuous(&net.record(bob).heard);
     assert!(net.record(bob).heard.len() >= 300, "{}", net.story());
