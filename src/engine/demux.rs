@@ -84,8 +84,14 @@ struct Owned {
 impl Demux {
     /// A ufrag of ours now names `key`; past the bound its oldest one goes.
     pub fn register(&mut self, ufrag: &str, key: SessionKey) {
-        if self.by_ufrag.insert(ufrag.to_owned(), key) == Some(key) {
-            return;
+        match self.by_ufrag.insert(ufrag.to_owned(), key) {
+            Some(owner) if owner == key => return,
+            Some(owner) => {
+                if let Some(owned) = self.owned.get_mut(&owner) {
+                    owned.ufrags.retain(|known| known != ufrag);
+                }
+            }
+            None => {}
         }
         let owned = self.owned.entry(key).or_default();
         if owned.ufrags.len() == UFRAGS_PER_SESSION {
@@ -116,8 +122,14 @@ impl Demux {
     ///
     /// Without this the answer would be dropped whenever it overtakes the peer's own check, and ICE would ask again 250 ms later.
     pub fn expect(&mut self, transaction: [u8; 12], key: SessionKey) {
-        if self.by_check.insert(transaction, key) == Some(key) {
-            return;
+        match self.by_check.insert(transaction, key) {
+            Some(owner) if owner == key => return,
+            Some(owner) => {
+                if let Some(owned) = self.owned.get_mut(&owner) {
+                    owned.checks.retain(|known| *known != transaction);
+                }
+            }
+            None => {}
         }
         let owned = self.owned.entry(key).or_default();
         if owned.checks.len() == CHECKS_PER_SESSION

@@ -34,6 +34,14 @@ pub fn ice_credentials(sdp: &str) -> Option<IceCredentials> {
     Some(IceCredentials { ufrag: attribute(sdp, "ice-ufrag")?.to_owned(), pwd: attribute(sdp, "ice-pwd")?.to_owned() })
 }
 
+/// The part of the `o=` line that stays the same through a peer connection's life: its user and session id (RFC 8866 section 5.2).
+#[must_use]
+pub fn origin(sdp: &str) -> &str {
+    let value = sdp.lines().find_map(|line| line.strip_prefix("o=")).unwrap_or_default();
+    let version = value.match_indices(' ').nth(1).map_or(value.len(), |(at, _)| at);
+    &value[..version]
+}
+
 /// Whether every ufrag and password in `sdp` has a length that the standard allows (RFC 8839 section 5.4). ICE puts them into
 /// STUN messages as they are, and a longer one breaks those.
 #[must_use]
@@ -165,6 +173,21 @@ mod tests {
         assert_eq!(ice_credentials(&text), Some(fresh));
         assert!(!text.contains("old"), "{text}");
         assert!(text.contains("typ host ufrag new1\r\n"));
+    }
+
+    #[test]
+    fn the_origin_is_the_same_through_every_version() {
+        let sdp = |line: &str| format!("v=0\r\n{line}s=-\r\n");
+        let origin_of = |line: &str| origin(&sdp(line)).to_owned();
+        assert_eq!(origin_of("o=- 4611731400430051336 2 IN IP4 127.0.0.1\r\n"), "- 4611731400430051336");
+        assert_eq!(
+            origin_of("o=- 4611731400430051336 3 IN IP4 127.0.0.1\r\n"),
+            origin_of("o=- 4611731400430051336 2 IN IP4 127.0.0.1\r\n")
+        );
+        assert_eq!(
+            (origin_of("o=-\r\n"), origin_of("o=- 7\r\n"), origin_of("")),
+            ("-".into(), "- 7".into(), String::new())
+        );
     }
 
     #[test]
