@@ -117,6 +117,7 @@ browser: release web/node_modules ## Chromium against the release binary
 
 .PHONY: fuzz-build
 fuzz-build: build-tools
+	$(if $(FUZZ_TARGETS),,$(error fuzz/fuzz_targets is empty))
 	$(if $(FUZZ_TARGETS),RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --locked --release \
 		--manifest-path fuzz/Cargo.toml --target "$(RUST_HOST)" --target-dir "$(FUZZ_DIR)")
 

@@ -84,7 +84,7 @@ fn station(criterion: &mut Criterion) -> Result<()> {
         bencher.iter_batched(
             || generator.turn(),
             |_| {
-                time = time + FRAME_TICKS;
+                time.0 += FRAME_TICKS;
                 station.turn(time)
             },
             BatchSize::PerIteration,

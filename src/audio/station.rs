@@ -248,7 +248,7 @@ mod tests {
         /// A turn in which the generator slept.
         fn turn_of_the_station(&mut self) -> Option<AudioTurn> {
             let turn = self.station.turn(self.time);
-            self.time = self.time + FRAME_TICKS;
+            self.time.0 += FRAME_TICKS;
             turn
         }
 

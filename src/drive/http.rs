@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::Addr;
 use actix_web::dev::ServiceResponse;
-use actix_web::http::header::{self, ContentType, HeaderMap};
+use actix_web::http::header::{self, ContentType, HeaderMap, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::{Compress, DefaultHeaders, ErrorHandlerResponse, ErrorHandlers};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
 use prometheus_client::registry::Registry;
 use rust_embed::RustEmbed;
 use serde::Serialize;
@@ -85,28 +85,35 @@ struct Files;
 /// All routes.
 pub fn routes(config: &mut web::ServiceConfig) {
     config
-        .route("/", web::get().to(|request: HttpRequest| async move { file(&request, "index.html") }))
-        .route("/favicon.ico", web::get().to(|request: HttpRequest| async move { file(&request, "favicon.svg") }))
+        .route("/", read().to(|request: HttpRequest| async move { file(&request, "index.html") }))
+        .route("/favicon.ico", read().to(|request: HttpRequest| async move { file(&request, "favicon.svg") }))
         .route(
             "/assets/{path:.*}",
-            web::get().to(|request: HttpRequest, path: web::Path<String>| async move { file(&request, &path) }),
+            read().to(|request: HttpRequest, path: web::Path<String>| async move { file(&request, &path) }),
         )
         .route("/ws", web::get().to(websocket))
-        .route("/api/voices", web::get().to(voices))
+        .route("/api/voices", read().to(voices))
         .route(
             "/healthz",
-            web::get().to(|| async { HttpResponse::Ok().content_type(ContentType::plaintext()).body("ok\n") }),
+            read().to(|| async { HttpResponse::Ok().content_type(ContentType::plaintext()).body("ok\n") }),
         )
-        .route("/readyz", web::get().to(ready))
-        .route("/metrics", web::get().to(show_metrics))
+        .route("/readyz", read().to(ready))
+        .route("/metrics", read().to(show_metrics))
         .default_service(web::to(|request: HttpRequest| async move {
             let known = matches!(request.path(), "/" | "/ws" | "/api/voices" | "/healthz" | "/readyz" | "/metrics");
             if known && *request.method() != Method::GET {
-                problem(StatusCode::METHOD_NOT_ALLOWED, "Only GET is served here.")
+                let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD are served here.");
+                answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+                answer
             } else {
                 problem(StatusCode::NOT_FOUND, "Nothing is served at this path.")
             }
         }));
+}
+
+/// GET, and HEAD as every probe may use it (RFC 9110 section 9.1).
+fn read() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 /// Headers of every answer.

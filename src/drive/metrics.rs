@@ -46,6 +46,7 @@ struct Inner {
     join_duration: Histogram,
     lateness: Histogram,
     turns_dropped: Counter,
+    turns_skipped: Counter,
     wrong_tokens: Counter,
     failures: Counter,
 }
@@ -75,6 +76,7 @@ impl Metrics {
             join_duration: Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
             lateness: Histogram::new([0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.06]),
             turns_dropped: Counter::default(),
+            turns_skipped: Counter::default(),
             wrong_tokens: Counter::default(),
             failures: Counter::default(),
         };
@@ -105,6 +107,11 @@ impl Metrics {
             "turns_dropped",
             "Turns of audio that a session had no room for",
             inner.turns_dropped.clone(),
+        );
+        registry.register(
+            "turns_skipped",
+            "Turns of audio that a worker was too far behind for",
+            inner.turns_skipped.clone(),
         );
         registry.register("wrong_tokens", "Tokens that were refused", inner.wrong_tokens.clone());
         registry.register("session_failures", "Peer connections given up by the engine", inner.failures.clone());
@@ -167,6 +174,11 @@ impl Metrics {
     /// A session's mailbox had no room for a turn.
     pub fn turn_dropped(&self) {
         self.0.turns_dropped.inc();
+    }
+
+    /// A worker was too far behind for a turn.
+    pub fn turn_skipped(&self) {
+        self.0.turns_skipped.inc();
     }
 
     /// A token was refused.

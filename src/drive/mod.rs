@@ -6,6 +6,7 @@ pub mod banner;
 pub mod clock;
 pub mod http;
 pub mod hub;
+pub mod limits;
 pub mod load;
 pub mod metrics;
 pub mod outbox;

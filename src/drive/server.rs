@@ -1,8 +1,8 @@
 //! Binds everything, starts workers, audio and HTTP, and takes them down in order. It serves nobody itself.
 
-use std::any::Any;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -11,9 +11,8 @@ use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, web};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::audio::pace::Lateness;
@@ -30,12 +29,15 @@ use super::banner::banner;
 use super::clock::{Clock, entropy};
 use super::http::{self, Gate};
 use super::hub::Capacity;
+use super::limits;
 use super::metrics::{AudioCollector, Metrics};
 use super::udp::bind_all;
 use super::worker::{Play, Retire, Worker};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+/// As long as a WebSocket may be silent.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// How long goodbyes may take; with what follows, the process is gone within 10 s.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// How long HTTP answers that are under way may take after that.
@@ -92,6 +94,9 @@ impl Server {
     /// What could not be bound or started, named as the operator wrote it.
     pub async fn start(config: &Config) -> Result<Self, ServeError> {
         let clock = Clock;
+        let connections = usize::try_from(config.max_sessions.get()).unwrap_or(usize::MAX);
+        let connections = connections.saturating_add(CONNECTIONS_BESIDE);
+        limits::raise_open_files(connections);
         let tls = config.tls.as_ref().map(tls_config).transpose()?;
         let listener = listen(config.host, config.port)?;
         let http_addr = listener.local_addr()?;
@@ -131,8 +136,6 @@ impl Server {
             draining: drained,
             registry,
         });
-        let connections =
-            usize::try_from(config.max_sessions.get()).unwrap_or(usize::MAX).saturating_add(CONNECTIONS_BESIDE);
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(gate.clone())
@@ -141,7 +144,6 @@ impl Server {
                 .wrap(http::compression())
                 .configure(http::routes)
         })
-        .on_connect(|connection, _| cut_off_silent_peers(connection))
         .workers(1)
         .max_connections(connections)
         .shutdown_timeout(HTTP_SECONDS)
@@ -185,11 +187,17 @@ impl Server {
 }
 
 fn start_audio(clock: Clock, metrics: Metrics, worker: Arc<OnceLock<Addr<Worker>>>) -> Result<AudioEngine, ServeError> {
+    /// Turns that a worker may be behind: 160 ms.
+    const BEHIND: usize = 8;
+    let under_way = Arc::new(AtomicUsize::new(0));
     let sink = move |turn, Lateness(late)| {
         metrics.turn(late);
-        if worker.get().is_some_and(|worker| worker.try_send(Play(turn)).is_err()) {
-            metrics.turn_dropped();
+        let Some(worker) = worker.get() else { return };
+        if under_way.load(Ordering::Acquire) >= BEHIND {
+            return metrics.turn_skipped();
         }
+        under_way.fetch_add(1, Ordering::AcqRel);
+        worker.do_send(Play { turn, under_way: under_way.clone() });
     };
     AudioEngine::start(clock, Box::new(sink)).map_err(|error| ServeError::Audio(error.to_string()))
 }
@@ -232,20 +240,12 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
+    // Accepted sockets have it from this one. A client that takes nothing for so long is gone, and its WebSocket could not
+    // even be pinged: its output is full.
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
-}
-
-/// A client that takes nothing for this long is gone: its WebSocket could not even be pinged while its socket is full.
-fn cut_off_silent_peers(connection: &dyn Any) {
-    /// As long as a WebSocket may be silent.
-    const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
-    if let Some(stream) = connection.downcast_ref::<TcpStream>()
-        && let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED))
-    {
-        tracing::debug!(%error, "TCP user timeout");
-    }
 }
 
 fn tls_config(files: &TlsFiles) -> Result<rustls::ServerConfig, ServeError> {
@@ -259,4 +259,18 @@ fn tls_config(files: &TlsFiles) -> Result<rustls::ServerConfig, ServeError> {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(|error| ServeError::Tls(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+
+    #[test]
+    fn an_accepted_connection_does_not_wait_for_ever() {
+        let listener = bind_tcp(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port is free");
+        let _client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let (accepted, _) = listener.accept().expect("a client");
+        assert_eq!(SockRef::from(&accepted).tcp_user_timeout().expect("Linux has it"), Some(UNACKNOWLEDGED));
+    }
 }

@@ -40,9 +40,9 @@ pub struct Turn(pub Arc<AudioTurn>);
 #[rtype(result = "()")]
 pub struct Tick;
 
-/// A client's message, from the door that it came through.
+/// A client's message, from the door that it came through; answered whether that door is still the session's.
 #[derive(Debug, Message)]
-#[rtype(result = "()")]
+#[rtype(result = "bool")]
 pub struct FromClient {
     /// Which door.
     pub door: DoorKey,
@@ -63,6 +63,35 @@ pub struct Detach {
     pub door: DoorKey,
     /// By a Close frame, not by a broken connection.
     pub closed: bool,
+}
+
+/// A door's hold on its session. However it is let go, also with a reply that nobody took, the session is told.
+#[derive(Debug)]
+pub struct Line {
+    session: Addr<Session>,
+    door: DoorKey,
+    /// Whether the client, or the server, has said goodbye.
+    pub closed: bool,
+}
+
+impl Line {
+    /// The hold of `door`.
+    #[must_use]
+    pub fn new(session: Addr<Session>, door: DoorKey) -> Self {
+        Self { session, door, closed: false }
+    }
+
+    /// Passes a message on; answered whether the session still listens to this door.
+    pub fn send(&self, message: ClientMsg) -> Request<Session, FromClient> {
+        self.session.send(FromClient { door: self.door, message })
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        // The last word of this door, so the one that a full mailbox must not lose.
+        self.session.do_send(Detach { door: self.door, closed: self.closed });
+    }
 }
 
 /// The server goes away.
@@ -127,7 +156,7 @@ impl Session {
             drain.run(|effect| match effect {
                 Effect::Transmit(transmit) => hub.send(transmit),
                 Effect::Client(message) => {
-                    // A door that does not empty its mailbox is as good as shut.
+                    // A door that does not empty its mailbox is as good as shut; it learns so by its next word.
                     if door.as_ref().is_some_and(|door| door.try_send(ToClient::Say(message)).is_err()) {
                         *door = None;
                     }
@@ -220,12 +249,14 @@ impl Handler<Tick> for Session {
 }
 
 impl Handler<FromClient> for Session {
-    type Result = ();
+    type Result = bool;
 
-    fn handle(&mut self, FromClient { door, message }: FromClient, ctx: &mut Context<Self>) {
-        if door == self.door_key {
+    fn handle(&mut self, FromClient { door, message }: FromClient, ctx: &mut Context<Self>) -> bool {
+        let ours = door == self.door_key && self.door.is_some();
+        if ours {
             self.step(Input::Client(message), ctx);
         }
+        ours
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -19,7 +20,7 @@ use super::audio::AudioHandle;
 use super::clock::{Clock, entropy};
 use super::hub::{Capacity, Hub};
 use super::metrics::Metrics;
-use super::session::{Attach, Datagram, DoorKey, Session, Shutdown, Tick, ToClient, Turn};
+use super::session::{Attach, Datagram, Line, Session, Shutdown, Tick, ToClient, Turn};
 use super::udp::{BoundSocket, Inbox, MediaSocket};
 
 /// Turns of audio and requests that may wait for the worker.
@@ -44,22 +45,26 @@ pub struct Open {
 /// A session that is there.
 #[derive(Debug)]
 pub struct Opened {
-    /// The actor.
-    pub session: Addr<Session>,
+    /// The way to it.
+    pub line: Line,
     /// Its name towards the client.
     pub id: SessionId,
-    /// Which door the client came through.
-    pub door: DoorKey,
     /// Whether it was there before.
     pub resumed: bool,
     /// An address that media goes to.
     pub media: SocketAddr,
 }
 
-/// A turn of audio for everybody who listens.
+/// A turn of audio for everybody who listens. It goes past the mailbox's bound, so that no crowd of joins keeps it out; its sender
+/// bounds it by `under_way` instead.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Play(pub Arc<AudioTurn>);
+pub struct Play {
+    /// The turn.
+    pub turn: Arc<AudioTurn>,
+    /// Turns sent and not yet taken.
+    pub under_way: Arc<AtomicUsize>,
+}
 
 /// Ends all sessions, says goodbye to their peers, takes no more.
 #[derive(Debug, Message)]
@@ -147,7 +152,7 @@ impl Handler<Open> for Worker {
             let (session, id, resumed) = opened?;
             let media = media.ok_or(SignalFault::Internal)?;
             let door = session.send(Attach(door)).await.map_err(|_| SignalFault::Internal)?;
-            Ok(Opened { session, id, door, resumed, media })
+            Ok(Opened { line: Line::new(session, door), id, resumed, media })
         })
     }
 }
@@ -155,7 +160,8 @@ impl Handler<Open> for Worker {
 impl Handler<Play> for Worker {
     type Result = ();
 
-    fn handle(&mut self, Play(turn): Play, _ctx: &mut Context<Self>) {
+    fn handle(&mut self, Play { turn, under_way }: Play, _ctx: &mut Context<Self>) {
+        under_way.fetch_sub(1, Ordering::AcqRel);
         for session in self.hub.audience.borrow().values() {
             if session.try_send(Turn(turn.clone())).is_err() {
                 self.hub.metrics.turn_dropped();

@@ -1,24 +1,30 @@
 //! One client's WebSocket: joins frames, asks the door, forwards to the session. The only file that names actix-web-actors,
 //! which upstream keeps but no longer develops.
 
+use std::cell::Cell;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use actix_http::ws::Item;
+use actix_web::error::PayloadError;
 use actix_web::web::{Bytes, BytesMut, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseCode, Message as Frame, ProtocolError, WebsocketContext, WsResponseBuilder};
 
+use futures_util::StreamExt as _;
+
 use crate::engine::access::ClientAddr;
 use crate::engine::door::{Admission, CloseReason, Door, DoorEffect, LIMIT_CLIENT, LIMIT_SDK, Wishes};
 use crate::engine::session::Profile;
+use crate::logging::RedactedSdp;
 use crate::wire::ids::SessionId;
 use crate::wire::signal::{ClientMsg, HelloAck, ServerMsg, SignalFault};
 
 use super::http::Gate;
-use super::session::{Detach, DoorKey, FromClient, Session, ToClient};
+use super::session::{Line, ToClient};
 use super::worker::{Open, Opened};
 
 /// How often a client is pinged.
@@ -29,6 +35,11 @@ const SILENCE: Duration = Duration::from_secs(30);
 const CLOSING: Duration = Duration::from_secs(2);
 /// Messages of the session that may wait for a slow client: an answer and all its candidates fit.
 const MAILBOX: usize = 64;
+
+/// What a door is told whose session listens to another one.
+const REPLACED: CloseReason = CloseReason::Policy("another connection resumed this session");
+/// Bytes that a stranger may send in all: a greeting, and a few messages that are answered by errors.
+const STRANGER_BYTES: usize = 64 * 1024;
 
 /// Who knocks, as the upgrade request tells.
 #[derive(Clone, Debug)]
@@ -62,9 +73,31 @@ pub fn upgrade(
     let knocked = knock.wishes.api_key.as_deref().map(|key| gate.admit(key, &knock, SignalFault::BadApiKey));
     // Only a client that has proven itself may make us buffer images.
     let limit = if knocked == Some(Admission::Good) { LIMIT_SDK } else { LIMIT_CLIENT };
+    let admitted = Rc::new(Cell::new(false));
     let first = knocked.map(|admission| door.knock(admission)).unwrap_or_default();
-    let socket = Ws { door, gate, knock, first, session: None, joining: None, heard: now, ending: None };
-    WsResponseBuilder::new(socket, request, payload).frame_size(limit).start()
+    let socket = Ws {
+        door,
+        gate,
+        knock,
+        first,
+        line: None,
+        joining: None,
+        heard: now,
+        ending: None,
+        admitted: admitted.clone(),
+    };
+    let mut strange = 0;
+    let bounded = payload.map(move |chunk| {
+        let chunk = chunk?;
+        if !admitted.get() {
+            strange += chunk.len();
+            if strange > STRANGER_BYTES {
+                return Err(PayloadError::Overflow);
+            }
+        }
+        Ok(chunk)
+    });
+    WsResponseBuilder::new(socket, request, bounded).frame_size(limit).start()
 }
 
 /// How the connection is ending.
@@ -81,11 +114,13 @@ struct Ws {
     gate: Arc<Gate>,
     knock: Knock,
     first: Vec<DoorEffect>,
-    session: Option<(Addr<Session>, DoorKey)>,
+    line: Option<Line>,
     /// A message whose last fragment has not come, and whether it is text.
     joining: Option<(BytesMut, bool)>,
     heard: Instant,
     ending: Option<Ending>,
+    /// Set when the session is there: the stream of bytes is bounded by it.
+    admitted: Rc<Cell<bool>>,
 }
 
 type Ctx = WebsocketContext<Ws>;
@@ -122,8 +157,9 @@ impl Ws {
         ctx.wait(opening);
     }
 
-    fn attached(&mut self, Opened { session, id, door, resumed, media }: Opened, profile: Profile, ctx: &mut Ctx) {
-        self.session = Some((session, door));
+    fn attached(&mut self, Opened { line, id, resumed, media }: Opened, profile: Profile, ctx: &mut Ctx) {
+        self.line = Some(line);
+        self.admitted.set(true);
         self.door.attached();
         let session_id = id.to_string();
         let greeting = if profile.sdk {
@@ -141,9 +177,14 @@ impl Ws {
 
     /// The client's next word waits until the session has taken this one.
     fn forward(&mut self, message: ClientMsg, ctx: &mut Ctx) {
-        let Some((session, door)) = &self.session else { return };
-        let sending = session.send(FromClient { door: *door, message }).into_actor(self).map(|sent, ws, ctx| {
-            if sent.is_err() {
+        let Some(line) = &self.line else { return };
+        if let ClientMsg::Offer(offer) = &message {
+            tracing::debug!(client = %self.knock.client, sdp = %RedactedSdp::new(&offer.sdp), "offer");
+        }
+        let sending = line.send(message).into_actor(self).map(|taken, ws, ctx| match taken {
+            Ok(true) => {}
+            Ok(false) => ws.close(REPLACED, Ending::Replaced, ctx),
+            Err(_) => {
                 let effects = ws.door.refuse(SignalFault::Internal);
                 ws.apply(effects, ctx);
             }
@@ -207,6 +248,10 @@ impl Ws {
     }
 
     fn keep_alive(&mut self, ctx: &mut Ctx) {
+        // Nothing follows a Close frame (RFC 6455 section 5.5.1).
+        if self.ending.is_some() {
+            return;
+        }
         let now = self.gate.clock.now();
         if now.saturating_duration_since(self.heard) >= SILENCE {
             return ctx.stop();
@@ -233,11 +278,8 @@ impl Actor for Ws {
 
     fn stopped(&mut self, _ctx: &mut Ctx) {
         self.gate.metrics.websocket(-1);
-        if let Some((session, door)) = self.session.take()
-            && self.ending != Some(Ending::Replaced)
-        {
-            // The last word of this door, so the one that a full mailbox must not lose.
-            session.do_send(Detach { door, closed: self.ending == Some(Ending::Closed) });
+        if let Some(line) = &mut self.line {
+            line.closed = self.ending == Some(Ending::Closed);
         }
     }
 }
@@ -260,12 +302,17 @@ impl StreamHandler<Result<Frame, ProtocolError>> for Ws {
             Ok(Frame::Binary(_)) => self.binary(ctx),
             Ok(Frame::Continuation(item)) => self.fragment(item, ctx),
             Ok(Frame::Ping(bytes)) => ctx.pong(&bytes),
-            Ok(Frame::Pong(_) | Frame::Nop) => {}
             Err(ProtocolError::Overflow) => self.close(CloseReason::TooBig, Ending::Closed, ctx),
             // Text frames are checked below us; the kind of error is only in its text.
             Err(ProtocolError::Io(error)) if error.to_string().contains("utf-8") => {
                 self.close(CloseReason::InvalidUtf8, Ending::Closed, ctx);
             }
+            Err(ProtocolError::Io(error)) if error.to_string().contains("size limit") => {
+                self.close(CloseReason::TooBig, Ending::Closed, ctx);
+            }
+            // A connection that broke may have brought a Close frame before: what came whole is handed on yet, then the
+            // stream ends, and we do.
+            Ok(Frame::Pong(_) | Frame::Nop) | Err(ProtocolError::Io(_)) => {}
             Err(_) => ctx.stop(),
         }
     }
@@ -276,10 +323,15 @@ impl Handler<ToClient> for Ws {
 
     fn handle(&mut self, message: ToClient, ctx: &mut Ctx) {
         match message {
-            ToClient::Say(message) if self.ending.is_none() => ctx.text(message.to_json()),
+            ToClient::Say(message) if self.ending.is_none() => {
+                if let ServerMsg::WebrtcAnswer { sdp } | ServerMsg::Answer { sdp } = &message {
+                    tracing::debug!(client = %self.knock.client, sdp = %RedactedSdp::new(sdp), "answer");
+                }
+                ctx.text(message.to_json());
+            }
             ToClient::Say(_) => {}
             ToClient::Replaced => {
-                self.close(CloseReason::Policy("another connection resumed this session"), Ending::Replaced, ctx);
+                self.close(REPLACED, Ending::Replaced, ctx);
             }
         }
     }

@@ -149,12 +149,6 @@ pub enum TokenKind {
 }
 
 impl Verdict {
-    /// Whether the token lets in at all.
-    #[must_use]
-    pub const fn is_good(self) -> bool {
-        matches!(self, Self::Good(_))
-    }
-
     /// Whether a token given in `api_key` or in a subprotocol lets in. A real one does from any origin; the well-known one
     /// only where [`Access::origin_allowed`] said yes, or any page that this machine's user visits could use the server.
     #[must_use]
@@ -452,12 +446,6 @@ impl Access {
         list.contains(&origin) || own()
     }
 
-    /// The tokens that are good here.
-    #[must_use]
-    pub const fn mode(&self) -> &AuthMode {
-        &self.mode
-    }
-
     fn trusts(&self, addr: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|net| net.contains(&addr))
     }
@@ -661,7 +649,7 @@ mod tests {
     fn an_api_key_passes_by_its_kind() {
         assert!(Verdict::Good(TokenKind::Real).admits(false) && Verdict::Good(TokenKind::Real).admits(true));
         assert!(Verdict::Good(TokenKind::Dev).admits(true) && !Verdict::Good(TokenKind::Dev).admits(false));
-        assert!(!Verdict::Bad.admits(true) && !Verdict::Bad.is_good());
+        assert!(!Verdict::Bad.admits(true));
     }
 
     #[test]

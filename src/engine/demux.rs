@@ -1,6 +1,7 @@
 //! Which session a datagram belongs to. Pure and bounded; it answers nobody, and learns a path only when told that ICE accepted it.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::net::SocketAddr;
 
 use thiserror::Error;
@@ -70,74 +71,34 @@ pub struct Demux {
     by_path: HashMap<Path, SessionKey>,
     /// We draw the keys, and whoever names one was sent it: responses to checks whose path is not learnt yet.
     by_check: HashMap<[u8; 12], SessionKey>,
-    /// What to forget when a session ends; its sizes are the bounds of the two maps above.
+    /// What to forget when a session ends; its lists are the bounds of the three maps above.
     owned: HashMap<SessionKey, Owned>,
 }
 
 #[derive(Debug, Default)]
 struct Owned {
-    ufrags: Vec<String>,
-    paths: Vec<Path>,
+    ufrags: VecDeque<String>,
+    paths: VecDeque<Path>,
     checks: VecDeque<[u8; 12]>,
 }
 
 impl Demux {
     /// A ufrag of ours now names `key`; past the bound its oldest one goes.
     pub fn register(&mut self, ufrag: &str, key: SessionKey) {
-        match self.by_ufrag.insert(ufrag.to_owned(), key) {
-            Some(owner) if owner == key => return,
-            Some(owner) => {
-                if let Some(owned) = self.owned.get_mut(&owner) {
-                    owned.ufrags.retain(|known| known != ufrag);
-                }
-            }
-            None => {}
-        }
-        let owned = self.owned.entry(key).or_default();
-        if owned.ufrags.len() == UFRAGS_PER_SESSION {
-            self.by_ufrag.remove(&owned.ufrags.remove(0));
-        }
-        owned.ufrags.push(ufrag.to_owned());
+        let name = ufrag.to_owned();
+        claim(&mut self.by_ufrag, &mut self.owned, |owned| &mut owned.ufrags, UFRAGS_PER_SESSION, name, key);
     }
 
     /// ICE of `key` accepted a STUN message from `path`. The newest proof wins; past the bound the oldest path goes.
     pub fn learn(&mut self, path: Path, key: SessionKey) {
-        match self.by_path.insert(path, key) {
-            Some(owner) if owner == key => return,
-            Some(owner) => {
-                if let Some(owned) = self.owned.get_mut(&owner) {
-                    owned.paths.retain(|known| *known != path);
-                }
-            }
-            None => {}
-        }
-        let owned = self.owned.entry(key).or_default();
-        if owned.paths.len() == PATHS_PER_SESSION {
-            self.by_path.remove(&owned.paths.remove(0));
-        }
-        owned.paths.push(path);
+        claim(&mut self.by_path, &mut self.owned, |owned| &mut owned.paths, PATHS_PER_SESSION, path, key);
     }
 
     /// `key` sends a check with this transaction id to a path that has not been learnt; past the bound its oldest one goes.
     ///
     /// Without this the answer would be dropped whenever it overtakes the peer's own check, and ICE would ask again 250 ms later.
     pub fn expect(&mut self, transaction: [u8; 12], key: SessionKey) {
-        match self.by_check.insert(transaction, key) {
-            Some(owner) if owner == key => return,
-            Some(owner) => {
-                if let Some(owned) = self.owned.get_mut(&owner) {
-                    owned.checks.retain(|known| *known != transaction);
-                }
-            }
-            None => {}
-        }
-        let owned = self.owned.entry(key).or_default();
-        if owned.checks.len() == CHECKS_PER_SESSION
-            && let Some(oldest) = owned.checks.pop_front()
-        {
-            self.by_check.remove(&oldest);
-        }
-        owned.checks.push_back(transaction);
+        claim(&mut self.by_check, &mut self.owned, |owned| &mut owned.checks, CHECKS_PER_SESSION, transaction, key);
     }
 
     /// The session ended, or its `PeerConnection` did.
@@ -195,6 +156,33 @@ impl Demux {
     fn by_path(&self, path: Path) -> Result<SessionKey, DropReason> {
         self.by_path.get(&path).copied().ok_or(DropReason::UnknownSource)
     }
+}
+
+/// Makes `name` lead to `key`, and to nobody else; a session that has `most` names already loses its oldest.
+fn claim<Name: Clone + Eq + Hash>(
+    index: &mut HashMap<Name, SessionKey>,
+    owned: &mut HashMap<SessionKey, Owned>,
+    list: fn(&mut Owned) -> &mut VecDeque<Name>,
+    most: usize,
+    name: Name,
+    key: SessionKey,
+) {
+    match index.insert(name.clone(), key) {
+        Some(before) if before == key => return,
+        Some(before) => {
+            if let Some(theirs) = owned.get_mut(&before) {
+                list(theirs).retain(|known| *known != name);
+            }
+        }
+        None => {}
+    }
+    let names = list(owned.entry(key).or_default());
+    if names.len() == most
+        && let Some(oldest) = names.pop_front()
+    {
+        index.remove(&oldest);
+    }
+    names.push_back(name);
 }
 
 #[cfg(test)]

@@ -249,6 +249,8 @@ impl Door {
             SignalFault::NoRelay(_) | SignalFault::BadPortRange(_) | SignalFault::UnknownModel(_) => {
                 CloseReason::Policy("not served here")
             }
+            SignalFault::TooManyAttempts(_) => CloseReason::Policy("too many attempts"),
+            SignalFault::Internal => CloseReason::Policy("internal error"),
             _ => CloseReason::Policy("not authenticated"),
         };
         vec![DoorEffect::Send(fault.into()), DoorEffect::Close(reason)]

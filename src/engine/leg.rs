@@ -150,7 +150,11 @@ impl Leg {
         }
         let text = sdp::with_ice_credentials(&answer.to_sdp_string(), &self.local);
         if model == Model::Speaker {
-            self.find_audio(&text)?;
+            // A client may pause its line; one that never had any has nothing to hear here.
+            match self.find_audio(&text) {
+                Err(fault) if self.audio.take().is_none() => return Err(fault),
+                _ => {}
+            }
         }
         let (sdp, trickle) = match offer.style {
             OfferStyle::Complete => (sdp::with_end_of_candidates(&text), Vec::new()),

@@ -1,7 +1,7 @@
 //! Frames of shared voices into one listener's RTP stream: who fades when, sequence numbers, RTP time, the marker bit. It encodes nothing.
 
 use crate::wire::ids::VoiceKey;
-use crate::wire::media::{AudioTurn, FRAME_TICKS, Payload};
+use crate::wire::media::{AudioTurn, FRAME_TICKS, MediaTime, Payload};
 
 /// What the audience of a voice must be told. For every `Join` there is one `Leave` or `Abandon`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -167,6 +167,11 @@ impl Playout {
             State::Playing { voice } => (turn.voice(voice)?.steady.clone(), true),
             State::Leaving { voice, next, waited } => {
                 let frames = turn.voice(voice);
+                if frames.is_none() && waited < LOST {
+                    // A turn without a block: the fade-out comes with the next one.
+                    self.state = State::Leaving { voice, next, waited: waited + 1 };
+                    return None;
+                }
                 if let Some(frames) = frames
                     && frames.fade_out.is_none()
                 {
@@ -185,7 +190,7 @@ impl Playout {
                         }
                         None => State::Tail,
                     };
-                    // A voice that had no block ready has gone silent already.
+                    // A voice that has had no block for so long has gone silent already.
                     match frames.and_then(|frames| frames.fade_out.clone()) {
                         Some(fade_out) => (fade_out, true),
                         None => (turn.silence.clone(), false),
@@ -200,12 +205,6 @@ impl Playout {
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.state != State::Silent
-    }
-
-    /// Whether sound is wanted: false once a stop was asked for.
-    #[must_use]
-    pub fn is_playing(&self) -> bool {
-        !matches!(self.state, State::Silent | State::Tail | State::Leaving { next: None, .. })
     }
 
     /// Samples of sound sent since the last `start` out of silence, at 48 kHz.
@@ -223,16 +222,15 @@ impl Playout {
         if sound {
             self.played += FRAME_TICKS;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "an RTP timestamp wraps by definition")]
-        let time = (time as u32).wrapping_add(self.offset);
-        PlayoutPacket { seq, time, marker, payload }
+        let rtp = MediaTime(time).rtp().wrapping_add(self.offset);
+        PlayoutPacket { seq, time: rtp, marker, payload }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::media::{MediaTime, VoiceFrames};
+    use crate::wire::media::VoiceFrames;
     use std::collections::HashMap;
 
     const LOW: VoiceKey = VoiceKey(0);
@@ -307,7 +305,7 @@ mod tests {
         start(&mut booth, &mut playout, LOW);
         assert_eq!(booth.story(&mut playout, 3), "in0! on0 on0");
         stop(&mut booth, &mut playout);
-        assert!(playout.is_active() && !playout.is_playing());
+        assert!(playout.is_active());
         assert_eq!(booth.story(&mut playout, 3), "out0 quiet -");
         assert!(!playout.is_active());
         assert_eq!(playout.played(), 4 * FRAME_TICKS);

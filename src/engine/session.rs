@@ -324,7 +324,7 @@ impl SessionCore {
                 self.say(ServerMsg::SetImageAck { success: true, error: None });
                 Ok(())
             }
-            // Its door has answered these.
+            // Their end means nothing to ICE, which goes on listening; the others never leave the door.
             ClientMsg::Candidate(None) | ClientMsg::Hello(_) | ClientMsg::Ping => Ok(()),
         };
         if let Err(fault) = done {
@@ -408,8 +408,16 @@ impl SessionCore {
 
     fn stop(&mut self) {
         self.wanted = None;
-        let Some(leg) = &mut self.leg else { return };
+        let Some(mut leg) = self.leg.take() else { return };
         leg.playout.stop(|note| self.effects.push_back(Effect::Audience(note)));
+        if self.profile.model == Model::Speaker {
+            self.end_generation(&leg);
+        }
+        self.leg = Some(leg);
+    }
+
+    /// What has begun for an SDK ends for it, with the connection or before. An echo lasts as long as its connection.
+    fn end_generation(&mut self, leg: &Leg) {
         if self.generation.take().is_some() && self.profile.model == Model::Speaker {
             let seconds = seconds(leg.playout.played());
             self.say(ServerMsg::GenerationEnded { seconds, reason: "stopped" });
@@ -471,6 +479,7 @@ impl SessionCore {
 
     fn drop_leg(&mut self) {
         if let Some(mut leg) = self.leg.take() {
+            self.end_generation(&leg);
             leg.playout.abandon(|note| self.effects.push_back(Effect::Audience(note)));
             self.writes.clear();
             self.effects.push_back(Effect::Unroute);

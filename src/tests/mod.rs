@@ -7,6 +7,7 @@ mod ear;
 mod studio;
 
 mod call;
+mod corpus;
 mod echo;
 mod floors;
 mod hostile;

@@ -534,6 +534,22 @@ fn offers_that_lack_what_a_listener_needs_are_refused() {
 }
 
 #[test]
+fn an_offer_of_too_many_lines_is_refused_before_it_is_read() {
+    let sdp = chromium_listener();
+    let (session, audio) = sdp.split_at(sdp.find("m=audio").expect("it has one"));
+    let lines = |count: usize| {
+        let mids = (0..count).map(|mid| mid.to_string()).collect::<Vec<_>>().join(" ");
+        let audio = |mid: usize| audio.replace("a=mid:0", &format!("a=mid:{mid}"));
+        session.replace("BUNDLE 0", &format!("BUNDLE {mids}")) + &(0..count).map(audio).collect::<String>()
+    };
+    assert!(assert_total(Model::Speaker, &lines(16)), "sixteen are many");
+    for count in [17, 100, 1_000] {
+        let (code, text) = Client::listener().fault(&offer("offer", &lines(count)));
+        assert_eq!((code, text.as_str()), ("invalid_sdp", "Invalid SDP: too many media lines"));
+    }
+}
+
+#[test]
 fn a_refused_offer_leaves_room_for_a_good_one() {
     let mut client = Client::listener();
     assert_eq!(client.fault(&offer("offer", &chromium_sdk())).0, "invalid_sdp");

@@ -1,6 +1,5 @@
 //! Media time and the Opus frames that `audio` makes and `engine` sends. Media time is counted in samples, never read from a clock.
 
-use std::ops::Add;
 use std::sync::Arc;
 
 use super::ids::VoiceKey;
@@ -24,14 +23,6 @@ impl MediaTime {
     #[expect(clippy::cast_possible_truncation, reason = "an RTP timestamp wraps by definition")]
     pub const fn rtp(self) -> u32 {
         self.0 as u32
-    }
-}
-
-impl Add<u64> for MediaTime {
-    type Output = Self;
-
-    fn add(self, samples: u64) -> Self {
-        Self(self.0 + samples)
     }
 }
 

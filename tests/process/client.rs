@@ -1,9 +1,11 @@
 //! A client of our own: a blocking WebSocket, a UDP socket, a peer connection, and ears.
 
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::io::Write as _;
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use socket2::SockRef;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
@@ -80,6 +82,24 @@ impl Socket {
         error_of(&self.hear())
     }
 
+    /// Sends a Close frame and ends the connection in the same breath, as a killed tab does.
+    pub fn slam(self) {
+        let mut stream = self.ws.get_ref();
+        // FIN, masked with zeros, code 1001 (RFC 6455 section 5.2).
+        stream.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9]).expect("the connection is open");
+        stream.shutdown(Shutdown::Both).expect("the connection is open");
+    }
+
+    /// Resets the connection.
+    pub fn reset(self) {
+        SockRef::from(self.ws.get_ref()).set_linger(Some(Duration::ZERO)).expect("a socket");
+    }
+
+    /// Sends bytes as they are.
+    pub fn raw(&self, bytes: &[u8]) {
+        self.ws.get_ref().write_all(bytes).expect("the connection is open");
+    }
+
     /// Closes as a page does.
     pub fn close(mut self) {
         self.ws.close(None).expect("the connection is open");
@@ -110,6 +130,8 @@ pub fn error_of(message: &Value) -> (String, String) {
 pub struct Listener {
     pub socket: Socket,
     pub session: String,
+    /// The answer to the first offer.
+    pub answer: String,
     pub heard: Heard,
     /// Messages that came while it listened.
     pub said: Vec<Value>,
@@ -136,10 +158,11 @@ impl Listener {
         socket.say(&json!({"type": "webrtc_offer", "sdp": offer}));
         let answer = socket.hear();
         assert_eq!(answer["type"], "webrtc_answer", "{answer}");
-        caller.accept(answer["sdp"].as_str().expect("text")).expect("an answer");
+        let answer = answer["sdp"].as_str().expect("text").to_owned();
+        caller.accept(&answer).expect("an answer");
         let heard = Heard::default();
         let mut listener =
-            Self { socket, session, heard, said: Vec::new(), closed: false, connected: false, caller, udp };
+            Self { socket, session, answer, heard, said: Vec::new(), closed: false, connected: false, caller, udp };
         assert!(listener.until(|listener| listener.connected), "never connected");
         listener
     }
@@ -169,6 +192,12 @@ impl Listener {
     pub fn frames(&mut self, count: usize) {
         let enough = self.heard.frames() + count;
         assert!(self.until(|listener| listener.heard.frames() >= enough), "{} of {enough} frames", self.heard.frames());
+    }
+
+    /// Listens to so many frames more, and on until the last so many have no hole.
+    pub fn whole(&mut self, count: usize) {
+        self.frames(count);
+        assert!(self.until(|listener| listener.heard.is_whole(count)), "never {count} frames without a hole");
     }
 
     /// Listens for this long, whatever comes.

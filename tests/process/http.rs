@@ -48,6 +48,16 @@ fn pages_and_health_are_served() {
 }
 
 #[test]
+fn probes_may_ask_for_the_head_alone() {
+    let server = Server::start(&[]);
+    for path in ["/", "/healthz", "/readyz", "/metrics"] {
+        let (status, _, body) = request(server.http, "HEAD", path, "");
+        assert_eq!((status, body.as_str()), (200, ""), "{path}");
+    }
+    assert!(request(server.http, "POST", "/healthz", "").1.contains("allow: get, head"));
+}
+
+#[test]
 fn errors_are_problems() {
     let server = Server::start(&[]);
     for (method, path, status) in [

@@ -8,7 +8,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 
 use super::client::{Listener, Socket, error_of};
-use super::server::{Server, TOKEN};
+use voxcast::engine::session::GRACE;
+
+use super::server::{Server, TOKEN, now};
 
 fn error(code: &str, text: &str) -> (String, String) {
     (code.to_owned(), text.to_owned())
@@ -58,6 +60,7 @@ fn what_is_wrong_is_told_and_the_connection_goes_on() {
         (json!({"type": "start"}), "invalid_message"),
         (json!({"type": "start", "voice_id": 7}), "invalid_message"),
         (json!([1, 2]), "invalid_message"),
+        (json!(["ping"]), "invalid_message"),
         (json!({"type": "offer", "sdp": "nonsense"}), "invalid_sdp"),
         (json!({"type": "ice-candidate", "candidate": {"candidate": "nonsense"}}), "invalid_candidate"),
     ] {
@@ -237,6 +240,13 @@ fn text_that_is_not_utf8_closes() {
 }
 
 #[test]
+fn a_stranger_who_says_nothing_is_shown_out() {
+    let server = Server::start(&[]);
+    let mut socket = Socket::open(server.http, "", &[]).expect("upgraded");
+    assert_eq!(socket.closed(), Some(1008));
+}
+
+#[test]
 fn a_flood_is_cut_off() {
     let server = Server::start(&[]);
     let (mut socket, _) = Socket::greeted(server.http);
@@ -307,11 +317,51 @@ fn a_full_server_refuses_and_a_place_is_free_again_after_a_close() {
     assert_eq!(second.error(&json!({"type": "hello", "token": TOKEN})).0, "over_capacity");
     assert_eq!(second.closed(), Some(1008));
     first.close();
-    // The place is given back when the session has ended, which is not when its client knows of it.
-    let freed = (0..100).any(|_| {
-        let mut third = Socket::open(server.http, "", &[]).expect("upgraded");
-        third.say(&json!({"type": "hello", "token": TOKEN}));
-        third.hear()["type"] == "hello_ack"
-    });
-    assert!(freed);
+    greeted_soon(&server).slam();
+    greeted_soon(&server).close();
+}
+
+/// A place is given back when the session has ended, which is a moment after its client has gone, and long before the grace of one
+/// that was merely lost.
+fn greeted_soon(server: &Server) -> Socket {
+    let until = now() + GRACE / 2;
+    while now() < until {
+        let mut socket = Socket::open(server.http, "", &[]).expect("upgraded");
+        socket.say(&json!({"type": "hello", "token": TOKEN}));
+        if socket.hear()["type"] == "hello_ack" {
+            return socket;
+        }
+    }
+    panic!("the place is not free");
+}
+
+#[test]
+fn a_client_that_is_gone_before_its_session_is_there_leaves_nothing_behind() {
+    let server = Server::start(&[("MAX_SESSIONS", "1")]);
+    for _ in 0..20 {
+        let mut socket = Socket::open(server.http, "", &[]).expect("upgraded");
+        socket.say(&json!({"type": "hello", "token": TOKEN}));
+        socket.reset();
+    }
+    let until = now() + GRACE * 2;
+    while now() < until {
+        let mut socket = Socket::open(server.http, "", &[]).expect("upgraded");
+        socket.say(&json!({"type": "hello", "token": TOKEN}));
+        if socket.hear()["type"] == "hello_ack" {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("a place is held for ever");
+}
+
+#[test]
+fn a_stranger_cannot_make_us_buffer() {
+    let server = Server::start(&[]);
+    let mut stranger = Socket::open(server.http, "", &[]).expect("upgraded");
+    // One frame that is never finished, far over what a stranger may send.
+    let header = [0x81, 0xff, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0];
+    stranger.raw(&header);
+    stranger.raw(&[b' '; 8 * 1024].repeat(10));
+    assert_eq!(stranger.closed(), Some(1009));
 }

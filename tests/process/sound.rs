@@ -14,7 +14,8 @@ fn each_voice_is_heard_at_its_pitch_and_ends_in_silence() {
     for (voice, frequency) in VOICES {
         let mut listener = Listener::connect(server.http);
         listener.start(voice);
-        listener.frames(60);
+        listener.frames(10);
+        listener.whole(50);
         let heard = pitch(listener.heard.last(50));
         assert!((heard - frequency).abs() < 1.0, "{voice}: {heard} Hz");
         // A sine of amplitude 0.3 has -13.5 dB.
@@ -40,7 +41,8 @@ fn start_stop_and_switch_never_click_again_and_again() {
         for (voice, frequency) in VOICES {
             listener.start(voice);
             // The switch takes a few frames; what comes after them is the new tone alone.
-            listener.frames(6 + 30);
+            listener.frames(6);
+            listener.whole(25);
             let heard = pitch(listener.heard.last(25));
             assert!((heard - frequency).abs() < 1.0, "round {round}, {voice}: {heard} Hz");
         }
@@ -82,6 +84,7 @@ fn a_second_offer_restarts_ice_and_the_sound_goes_on() {
         listener.restart_ice();
         listener.frames(100);
     }
+    listener.whole(50);
     let heard = pitch(listener.heard.last(50));
     assert!((heard - 220.0).abs() < 1.0, "{heard} Hz");
     listener.heard.assert_no_click(220.0);

@@ -15,6 +15,7 @@ use crate::config::LoadArgs;
 use crate::engine::caller::CallerHost;
 
 use super::clock::Clock;
+use super::limits;
 pub use listener::{Listener, ListenerError, Target};
 pub use report::{Heard, Report};
 
@@ -39,6 +40,8 @@ pub enum LoadError {
 pub async fn run(args: &LoadArgs) -> Result<Report, LoadError> {
     let clock = Clock;
     let target = Target::parse(&args.url, args.token.expose(), &args.voice).map_err(LoadError::Url)?;
+    // A WebSocket and a UDP socket each.
+    limits::raise_open_files(usize::try_from(args.listeners.get()).unwrap_or(usize::MAX).saturating_mul(2));
     let heard = Rc::new(RefCell::new(Heard::default()));
     let host = CallerHost::default();
     let mut listeners = JoinSet::new();

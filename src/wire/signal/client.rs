@@ -153,6 +153,11 @@ impl ClientMsg {
     /// # Errors
     /// The fault that answers it: no JSON, no known `type`, a missing field or one of the wrong kind, an offer without `sdp`.
     pub fn parse(text: &str) -> Result<Self, SignalFault> {
+        if !text.trim_start().starts_with('{') {
+            // serde would read a list as an object's fields in order.
+            read::<serde::de::IgnoredAny>(text)?;
+            return Err(SignalFault::InvalidMessage("expected an object".into()));
+        }
         let Tag { kind } = read(text)?;
         match kind.as_ref() {
             "hello" => read(text).map(Self::Hello),
