@@ -2,34 +2,25 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { after, before, test } from "node:test";
-import { bareDocument, freshPage, launch } from "./lib/browser.js";
+import { test } from "node:test";
+import { bareDocument, freshPage } from "./lib/browser.js";
 import { hearSilence, hearTone } from "./lib/ears.js";
 import { serveFiles } from "./lib/origin.js";
 import { TOKEN, startServer } from "./lib/server.js";
+import { setStage } from "./lib/stage.js";
 
 /** @param {string} name */
 const fixture = (name) => readFileSync(new URL(`./fixtures/${name}`, import.meta.url), "utf8");
 
-/** @type {Awaited<ReturnType<typeof launch>>} */
-let browser;
-/** @type {Awaited<ReturnType<typeof startServer>>} */
-let server;
-
-before(async () => {
-  [browser, server] = await Promise.all([launch(), startServer()]);
-}, { timeout: 60_000 });
-after(async () => {
-  await Promise.allSettled([browser?.close(), server?.close()]);
-}, { timeout: 60_000 });
+const stage = setStage(startServer);
 
 /** @param {(page: import("./lib/browser.js").Page) => Promise<void>} act */
 async function onPage(act) {
-  const { page, context } = await freshPage(browser);
+  const { page, context } = await freshPage(stage.browser);
   try {
     await act(page);
   } catch (fault) {
-    throw new Error(`${fault}\n--- server\n${server.output.slice(-4_000)}`, { cause: fault });
+    throw new Error(`${fault}\n--- server\n${stage.server.output.slice(-4_000)}`, { cause: fault });
   } finally {
     await context.close();
   }
@@ -37,7 +28,7 @@ async function onPage(act) {
 
 /** @param {import("./lib/browser.js").Page} page */
 async function openOldPage(page) {
-  await bareDocument(page, server.url, fixture("old-page.js"));
+  await bareDocument(page, stage.server.url, fixture("old-page.js"));
 }
 
 test("the old page: greets, offers once, starts, stops, pings", { timeout: 90_000 }, () =>
@@ -79,7 +70,7 @@ test("the SDK's own suite passes, from another origin, three times in a row", { 
     "/": { type: "text/html", body: `<!doctype html><title>sdk</title><script src="/sdk.js"></script>` },
     "/sdk.js": { type: "text/javascript", body: fixture("sdk-client.js") },
   });
-  const url = `${server.ws}?api_key=${TOKEN}&model=bit_invert&user_agent=${encodeURIComponent("sdk/1.0 lang/js")}`;
+  const url = `${stage.server.ws}?api_key=${TOKEN}&model=bit_invert&user_agent=${encodeURIComponent("sdk/1.0 lang/js")}`;
   try {
     for (let run = 0; run < 3; run += 1) {
       await onPage(async (page) => {
@@ -93,14 +84,14 @@ test("the SDK's own suite passes, from another origin, three times in a row", { 
   } finally {
     await origin.close();
   }
-  const health = await fetch(`${server.url}healthz`);
+  const health = await fetch(`${stage.server.url}healthz`);
   assert.equal(health.status, 200, "the abrupt ends did no harm");
   await health.body?.cancel();
 });
 
 test("a wrong key is told so after the upgrade, then the socket closes", { timeout: 60_000 }, () =>
   onPage(async (page) => {
-    await bareDocument(page, server.url);
+    await bareDocument(page, stage.server.url);
     const story = await page.evaluate(
       (address) =>
         new Promise((done) => {
@@ -111,7 +102,7 @@ test("a wrong key is told so after the upgrade, then the socket closes", { timeo
           socket.onmessage = ({ data }) => events.push(JSON.parse(data).message);
           socket.onclose = () => done(events);
         }),
-      `${server.ws}?api_key=wrong&model=bit_invert`,
+      `${stage.server.ws}?api_key=wrong&model=bit_invert`,
     );
     assert.deepEqual(story, ["open", "Invalid API key"]);
   }),

@@ -2,31 +2,22 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { after, before, test } from "node:test";
-import { bareDocument, freshPage, launch } from "./lib/browser.js";
+import { test } from "node:test";
+import { bareDocument, freshPage } from "./lib/browser.js";
 import { hearSomething } from "./lib/ears.js";
 import { TOKEN, startServer } from "./lib/server.js";
+import { setStage } from "./lib/stage.js";
 
 const CLIENT = readFileSync(new URL("./fixtures/echo-client.js", import.meta.url), "utf8");
 const SIZE = { width: 320, height: 240 };
 
-/** @type {Awaited<ReturnType<typeof launch>>} */
-let browser;
-/** @type {Awaited<ReturnType<typeof startServer>>} */
-let server;
-
-before(async () => {
-  [browser, server] = await Promise.all([launch(), startServer()]);
-}, { timeout: 60_000 });
-after(async () => {
-  await Promise.allSettled([browser?.close(), server?.close()]);
-}, { timeout: 60_000 });
+const stage = setStage(startServer);
 
 for (const codec of ["VP8", "H264"]) {
   test(`camera (${codec}) and microphone come back`, { timeout: 90_000 }, async (t) => {
-    const { page, context } = await freshPage(browser);
+    const { page, context } = await freshPage(stage.browser);
     try {
-      await bareDocument(page, server.url, CLIENT);
+      await bareDocument(page, stage.server.url, CLIENT);
       const able = await page.evaluate((name) => {
         /** @param {{ getCapabilities: (kind: string) => RTCRtpCapabilities | null }} side */
         const has = (side) => side.getCapabilities("video")?.codecs.some(({ mimeType }) => mimeType === `video/${name}`);
@@ -36,7 +27,7 @@ for (const codec of ["VP8", "H264"]) {
         t.skip(`this browser has no ${codec}`);
         return;
       }
-      const url = `${server.ws}?api_key=${TOKEN}&model=echo`;
+      const url = `${stage.server.ws}?api_key=${TOKEN}&model=echo`;
       await page.evaluate((options) => /** @type {any} */ (window).startEcho(options), { url, codec, ...SIZE });
 
       await page.waitForFunction(() => /** @type {any} */ (window).echo.connection.connectionState === "connected");
@@ -53,7 +44,7 @@ for (const codec of ["VP8", "H264"]) {
       assert.ok(types.includes("generation_started"), `${types}`);
       assert.ok(types.indexOf("generation_started") > types.indexOf("answer"), `generation_started comes after the answer: ${types}`);
     } catch (fault) {
-      throw new Error(`${fault}\n--- server\n${server.output.slice(-4_000)}`, { cause: fault });
+      throw new Error(`${fault}\n--- server\n${stage.server.output.slice(-4_000)}`, { cause: fault });
     } finally {
       await context.close();
     }

@@ -1,30 +1,21 @@
 // The page with real WebRTC on both ends of one browser: negotiation, restart and rebuilding, without a server.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { freshPage, launch, reach, timeline } from "./lib/browser.js";
+import { test } from "node:test";
+import { freshPage, reach, timeline } from "./lib/browser.js";
 import { hearSilence, hearTone } from "./lib/ears.js";
 import { installLoopback } from "./lib/loopback.js";
 import { servePages } from "./lib/pages.js";
+import { setStage } from "./lib/stage.js";
 
-/** @type {Awaited<ReturnType<typeof launch>>} */
-let browser;
-/** @type {Awaited<ReturnType<typeof servePages>>} */
-let pages;
-
-before(async () => {
-  [browser, pages] = await Promise.all([launch(), servePages()]);
-}, { timeout: 60_000 });
-after(async () => {
-  await Promise.allSettled([browser?.close(), pages?.close()]);
-}, { timeout: 60_000 });
+const stage = setStage(servePages);
 
 /** @param {(page: import("./lib/browser.js").Page) => Promise<void>} act */
 async function onPage(act) {
-  const { page, context, faults } = await freshPage(browser);
+  const { page, context, faults } = await freshPage(stage.browser);
   try {
     await page.addInitScript(installLoopback);
-    await page.goto(`${pages.url}#token=t`);
+    await page.goto(`${stage.server.url}#token=t`);
     await reach(page, "connected");
     await page.click("#start");
     await hearTone(page, 220);

@@ -1,33 +1,24 @@
 // The page alone, without a server: every state that a person can see, its layout, its accessibility, its pictures.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { DESK, PHONE, freshPage, launch, reach, shoot } from "./lib/browser.js";
+import { test } from "node:test";
+import { DESK, PHONE, freshPage, reach, shoot } from "./lib/browser.js";
 import { installFake } from "./lib/fake.js";
 import { servePages } from "./lib/pages.js";
+import { setStage } from "./lib/stage.js";
 
 /** @typedef {import("./lib/browser.js").Page} Page */
 
-/** @type {Awaited<ReturnType<typeof launch>>} */
-let browser;
-/** @type {Awaited<ReturnType<typeof servePages>>} */
-let pages;
-
-before(async () => {
-  [browser, pages] = await Promise.all([launch(), servePages()]);
-});
-after(async () => {
-  await Promise.allSettled([browser?.close(), pages?.close()]);
-});
+const stage = setStage(servePages);
 
 /** @typedef {{ fake?: Parameters<typeof installFake>[0], hash?: string, context?: import("./lib/browser.js").ContextOptions }} Scene */
 
 /** @param {Scene} scene @param {(page: Page) => Promise<void>} act */
 async function onPage({ fake = {}, hash = "#token=t", context: options = {} }, act) {
-  const { page, context, faults } = await freshPage(browser, options);
+  const { page, context, faults } = await freshPage(stage.browser, options);
   try {
     await page.addInitScript(installFake, fake);
-    await page.goto(pages.url + hash);
+    await page.goto(stage.server.url + hash);
     await page.waitForFunction(() => "fake" in window);
     await act(page);
     assert.deepEqual(faults, [], "the console is clean");
@@ -104,7 +95,7 @@ const STATES = {
   unreachable: { scene: { fake: { greet: "down" } }, title: "Server unreachable", act: (page) => reach(page, "waiting") },
   "wrong-token": { scene: { fake: { greet: "unauthorized" } }, title: "Wrong token", act: (page) => reach(page, "refused") },
   "too-many": { scene: { fake: { greet: "too_many_attempts" } }, title: "Too many attempts", act: (page) => reach(page, "refused") },
-  full: { scene: { fake: { greet: "over_capacity" } }, title: "Server is full", act: (page) => reach(page, "refused") },
+  full: { scene: { fake: { greet: "over_capacity" } }, title: "Server is full", act: (page) => reach(page, "waiting") },
   "log-open": {
     scene: {},
     title: "Streaming",
@@ -194,7 +185,7 @@ test("every control has a name and a role", { timeout: 60_000 }, () =>
 test("the token leaves the address bar and comes back after a reload", { timeout: 60_000 }, () =>
   onPage({ hash: "?x=1#token=a%2Bb" }, async (page) => {
     await reach(page, "connected");
-    assert.equal(page.url(), `${pages.url}?x=1`);
+    assert.equal(page.url(), `${stage.server.url}?x=1`);
     assert.equal(await page.inputValue("#token"), "a+b");
     await page.reload();
     await reach(page, "connected");

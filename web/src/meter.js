@@ -43,13 +43,6 @@ export class Meter {
     this.#stream = null;
   }
 
-  close() {
-    this.detach();
-    this.#context?.close().catch(() => {});
-    this.#context = null;
-    this.#analyser = null;
-  }
-
   /** The latest samples and their level; the array is reused. */
   read() {
     if (!this.#analyser || !this.#source) {

@@ -42,12 +42,6 @@ export class Player {
     this.#enter("silent");
   }
 
-  close() {
-    this.stop();
-    this.#element.pause();
-    this.#element.srcObject = null;
-  }
-
   get state() {
     return this.#state;
   }

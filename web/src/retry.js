@@ -30,9 +30,4 @@ export class Retry {
   reset() {
     this.#attempts = 0;
   }
-
-  /** Attempts since the last success. */
-  get attempts() {
-    return this.#attempts;
-  }
 }

@@ -24,7 +24,7 @@ import { Signal } from "./signal.js";
  * @property {string | null} wanted the voice that should be heard
  * @property {boolean} once whether the server greeted us before
  * @property {number | null} retryAt when the next attempt is made, on the injected clock
- * @property {{ code: string, text: string } | null} refusal
+ * @property {{ code: string, text: string } | null} refusal what the server has against us: while `refused`, or while it is full
  */
 
 /**
@@ -49,7 +49,7 @@ export class Session {
   #iceServers = [];
   /** @type {string | null} */
   #wanted = null;
-  /** @type {string | null} the voice that the server was last told to play on this connection */
+  /** @type {string | null | undefined} what the server was last told to play; undefined where nobody knows what reached it */
   #told = null;
   #once = false;
   /** Whether media ever stood since `connect`. */
@@ -162,6 +162,8 @@ export class Session {
       this.#wanted = null;
       this.#on.notice("The voice that was playing is gone.");
     }
+    // The last words may have gone into a socket that was dead already: a resumed session is told again.
+    this.#told = ack.resumed ? undefined : null;
     if (ack.resumed && this.#peer.state === "connected") this.#tell();
     else this.#rebuild();
     this.#settle();
@@ -201,7 +203,12 @@ export class Session {
       this.#rebuildLater();
       return;
     }
-    if (code === "unknown_voice" || code === "engine_failed") this.#wanted = this.#told = null;
+    if (code === "unknown_voice" || code === "engine_failed") {
+      // The voice before it may still be on.
+      this.#wanted = null;
+      this.#told = undefined;
+      this.#tell();
+    }
     this.#on.notice(message);
   }
 
@@ -248,7 +255,8 @@ export class Session {
 
   #rebuild() {
     this.#cancelRebuild();
-    this.#told = null;
+    // The server keeps its wish from one connection to the next, and a `stop` in between is not sent.
+    if (this.#told !== null) this.#told = undefined;
     this.#peer.open(this.#iceServers);
     this.#settle();
   }
@@ -288,7 +296,7 @@ export class Session {
     if (line !== "open" && path === "connected") return "detached";
     if (line === "waiting") return "waiting";
     if (line === "connecting") return this.#once ? "reconnecting" : "connecting";
-    if (path === "connected") return this.#told === null ? "connected" : "streaming";
+    if (path === "connected") return this.#told ? "streaming" : "connected";
     if (this.#rebuildTimer !== null) return "waiting";
     return this.#stood ? "recovering" : "connecting";
   }

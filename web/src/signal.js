@@ -13,6 +13,7 @@ import { read } from "./wire.js";
 /** The part of a WebSocket that is used, so that a test can stand in for it. */
 /**
  * @typedef {object} Socket
+ * @property {number} readyState
  * @property {((event: any) => void) | null} onopen
  * @property {((event: any) => void) | null} onmessage
  * @property {((event: any) => void) | null} onclose
@@ -30,7 +31,9 @@ import { read } from "./wire.js";
  */
 
 /** What trying again by itself cannot mend. */
-const FINAL = new Set(["unauthorized", "too_many_attempts", "over_capacity", "no_relay", "bad_port_range"]);
+const FINAL = new Set(["unauthorized", "too_many_attempts", "no_relay", "bad_port_range"]);
+/** A place on a full server comes free in seconds at best: added to each wait for one. */
+const FULL_MS = 5_000;
 /** A greeting that takes longer is a dead path: better another socket. */
 const GREETING_MS = 10_000;
 /** Some proxies drop a WebSocket after 30 s of silence. */
@@ -39,6 +42,10 @@ const PING_MS = 25_000;
 const PONG_MS = 10_000;
 /** The same when there is a reason to doubt the line. */
 const DOUBT_MS = 4_000;
+/** `WebSocket.OPEN`, which a stand-in need not have. */
+const OPEN = 1;
+/** Doubted sockets kept at a time: the greeted one, and one that got no greeting. */
+const STALE = 2;
 
 export class Signal {
   #url;
@@ -50,6 +57,12 @@ export class Signal {
   #state = "idle";
   /** @type {Socket | null} */
   #socket = null;
+  /**
+   * Doubted sockets, deaf but not closed: the close would be the first that the server hears when the network is back,
+   * and would end the session that the next socket is to resume.
+   * @type {Socket[]}
+   */
+  #stale = [];
   #token = "";
   /** @type {string | undefined} */
   #session;
@@ -81,6 +94,7 @@ export class Signal {
     // Another token may be another person: only the same one resumes.
     if (token !== this.#token) this.#session = undefined;
     this.#token = token;
+    this.#refusal = null;
     this.#retry.reset();
     this.#connect();
   }
@@ -104,14 +118,14 @@ export class Signal {
   /** Hangs up and comes back to the start; `open` may be called again. */
   hangUp() {
     if (this.#state === "closed") return;
-    this.#drop(1000);
-    this.#session = undefined;
+    this.#leave();
+    this.#refusal = null;
     this.#enter("idle");
   }
 
   close() {
     if (this.#state === "closed") return;
-    this.#drop(1000);
+    this.#leave();
     this.#enter("closed");
   }
 
@@ -124,22 +138,13 @@ export class Signal {
     return this.#retryAt;
   }
 
-  get attempts() {
-    return this.#retry.attempts;
-  }
-
-  /** Why the server refused; null unless `refused`. */
+  /** Why the server refused, or that it is full; null otherwise. */
   get refusal() {
     return this.#refusal;
   }
 
-  get session() {
-    return this.#session;
-  }
-
   #connect() {
     this.#drop();
-    this.#refusal = null;
     this.#enter("connecting");
     /** @type {Socket} */
     let socket;
@@ -174,13 +179,17 @@ export class Signal {
     if (this.#state === "open") this.#expectPing();
     if (message.type === "hello_ack") this.#greeted(message);
     else if (message.type === "error" && FINAL.has(message.code)) this.#refuse(message);
+    else if (message.type === "error" && message.code === "over_capacity") this.#queue(message);
     else if (message.type !== "pong") this.#on.message(message);
   }
 
   /** @param {HelloAck} ack */
   #greeted(ack) {
     this.#session = ack.session_id;
+    this.#refusal = null;
     this.#retry.reset();
+    // From here on the session is this socket's, and the end of another one means nothing to it.
+    this.#closeStale();
     this.#expectPing();
     this.#enter("open");
     this.#on.ready(ack);
@@ -188,18 +197,25 @@ export class Signal {
 
   /** @param {ErrorMessage} error */
   #refuse(error) {
-    this.#drop(1000);
-    this.#session = undefined;
+    this.#leave();
     this.#refusal = error;
     this.#on.note(`refused: ${error.message} (${error.code})`);
     this.#enter("refused");
   }
 
-  /** Every failure comes through here. @param {string} why */
-  #fail(why) {
+  /** No place now: it waits for one, and tells once. @param {ErrorMessage} error */
+  #queue(error) {
+    if (this.#refusal === null) this.#on.message(error);
+    this.#drop(1000);
+    this.#fail("no place on the server", error);
+  }
+
+  /** Every failure comes through here. @param {string} why @param {ErrorMessage | null} [full] */
+  #fail(why, full = null) {
     if (this.#state !== "connecting" && this.#state !== "open") return;
-    this.#drop();
-    const wait = this.#retry.next();
+    this.#setAside();
+    this.#refusal = full;
+    const wait = this.#retry.next() + (full ? FULL_MS : 0);
     this.#retryAt = this.#clock.now() + wait;
     this.#timer = this.#clock.after(wait, () => this.#connect());
     this.#on.note(`${why}; trying again in ${(wait / 1000).toFixed(1)} s`);
@@ -218,15 +234,38 @@ export class Signal {
     this.#timer = this.#clock.after(patience, () => this.#fail("no answer to a ping"));
   }
 
-  /** Lets go of socket and timer, so that nothing of the old ones is heard any more. @param {number} [code] */
+  /** Hangs up for good: nothing is to be resumed. */
+  #leave() {
+    this.#drop(1000);
+    this.#closeStale();
+    this.#session = undefined;
+  }
+
+  /** @param {number} [code] */
   #drop(code) {
+    this.#release()?.close(code);
+  }
+
+  #setAside() {
+    const socket = this.#release();
+    if (!socket) return;
+    // One that never opened carries no session, and the first ones are the likeliest to carry it.
+    if (socket.readyState === OPEN && this.#stale.length < STALE) this.#stale.push(socket);
+    else socket.close();
+  }
+
+  #closeStale() {
+    for (const socket of this.#stale.splice(0)) socket.close(1000);
+  }
+
+  /** Lets go of socket and timer, so that nothing of the old ones is heard any more. */
+  #release() {
     this.#clock.cancel(this.#timer);
     this.#timer = null;
     const socket = this.#socket;
     this.#socket = null;
-    if (!socket) return;
-    socket.onopen = socket.onmessage = socket.onclose = null;
-    socket.close(code);
+    if (socket) socket.onopen = socket.onmessage = socket.onclose = null;
+    return socket;
   }
 
   /** @param {State} state */

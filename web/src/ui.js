@@ -3,7 +3,7 @@
 import { FLOOR_DB } from "./meter.js";
 import { Scope } from "./scope.js";
 import { amount, endWord } from "./stats.js";
-import { describe, elapsed, secondsUntil } from "./words.js";
+import { describe, elapsed, eyebrow, pathWord, secondsUntil, startWord } from "./words.js";
 
 /** @typedef {import("./session.js").View} View */
 /** @typedef {import("./stats.js").Report} Report */
@@ -50,12 +50,8 @@ export class Ui {
   #spokenAt = 0;
   /** @type {string} */
   #voicesShown = "";
-  /** @type {number} */
-  #frame = 0;
   /** @type {unknown} */
   #noticeTimer = null;
-  /** @type {unknown} */
-  #tickTimer = null;
   #scope;
   #openedAt;
   #calm;
@@ -138,12 +134,6 @@ export class Ui {
 
   get audio() {
     return /** @type {HTMLAudioElement} */ (this.#element("audio"));
-  }
-
-  close() {
-    this.#window.cancelAnimationFrame(this.#frame);
-    this.#clock.cancel(this.#tickTimer);
-    this.#clock.cancel(this.#noticeTimer);
   }
 
   #listen() {
@@ -331,7 +321,7 @@ export class Ui {
     this.#countdown();
     const playing = this.#view?.wanted != null;
     if (playing) this.#text("elapsed", elapsed(this.#clock.now() - this.#startedAt));
-    this.#tickTimer = this.#clock.after(TICK_MS, () => this.#tick());
+    this.#clock.after(TICK_MS, () => this.#tick());
   }
 
   /** Apart from the live region: nobody wants every second read out. */
@@ -344,7 +334,7 @@ export class Ui {
   }
 
   #draw() {
-    this.#frame = this.#window.requestAnimationFrame(() => this.#draw());
+    this.#window.requestAnimationFrame(() => this.#draw());
     const level = this.#read();
     const before = this.#bar;
     this.#bar = Math.max(Math.min(0, level.db), before - FALL_DB, FLOOR_DB);
@@ -390,23 +380,4 @@ export class Ui {
   #button(id) {
     return /** @type {HTMLButtonElement} */ (this.#element(id));
   }
-}
-
-/** @param {View["state"]} state @param {boolean} playing */
-function startWord(state, playing) {
-  if (!playing) return "Start";
-  return state === "streaming" || state === "detached" ? "Playing" : "Waiting";
-}
-
-/** The small word above the name. @param {View["state"]} state @param {boolean} playing */
-function eyebrow(state, playing) {
-  if (state === "streaming" || (state === "detached" && playing)) return "Now playing";
-  if (state === "connected") return "Ready to play";
-  return playing ? "Interrupted" : "Live audio";
-}
-
-/** @param {"direct" | "relay" | null} path */
-function pathWord(path) {
-  if (path === "direct") return "Connected directly";
-  return path === "relay" ? "Connected through a relay" : "Connected";
 }

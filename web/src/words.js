@@ -11,7 +11,6 @@ const QUIET_MS = 3_000;
 const REFUSALS = {
   unauthorized: ["Wrong token", "The server did not accept this token. Check it, or scan the QR code again."],
   too_many_attempts: ["Too many attempts", "Wrong tokens came from your address too often. Wait a minute, then try again."],
-  over_capacity: ["Server is full", "Every place is taken right now. Try again a little later."],
 };
 
 /**
@@ -28,11 +27,11 @@ export function describe(view, { path, quietMs }) {
         ? { title: "Connecting", detail: "Finding the best path for the sound…", mood: "busy" }
         : { title: "Connecting", detail: "Calling the server…", mood: "busy" };
     case "connected":
-      return { title: connected(path), detail: "Ready. Pick a voice and press Start.", mood: "good" };
+      return { title: pathWord(path), detail: "Ready. Pick a voice and press Start.", mood: "good" };
     case "streaming":
       return quietMs >= QUIET_MS
-        ? { title: "No sound arriving", detail: `${connected(path)}, but the voice is silent.`, mood: "warn" }
-        : { title: "Streaming", detail: `${connected(path)}.`, mood: "good" };
+        ? { title: "No sound arriving", detail: `${pathWord(path)}, but the voice is silent.`, mood: "warn" }
+        : { title: "Streaming", detail: `${pathWord(path)}.`, mood: "good" };
     case "detached":
       return view.wanted === null
         ? { title: "Line lost", detail: "Reconnecting to the server…", mood: "warn" }
@@ -42,6 +41,7 @@ export function describe(view, { path, quietMs }) {
     case "reconnecting":
       return { title: "Connection lost", detail: "Trying again now…", mood: "warn" };
     case "waiting":
+      if (view.refusal) return { title: "Server is full", detail: "Every place is taken. It goes on by itself once one is free.", mood: "warn" };
       return view.once
         ? { title: "Connection lost", detail: resume(view), mood: "warn" }
         : { title: "Server unreachable", detail: "Is it running, and are you on its network?", mood: "warn" };
@@ -65,8 +65,21 @@ export function elapsed(ms) {
   return parts.map((part, place) => (place === 0 ? String(part) : String(part).padStart(2, "0"))).join(":");
 }
 
+/** @param {View["state"]} state @param {boolean} playing */
+export function startWord(state, playing) {
+  if (!playing) return "Start";
+  return state === "streaming" || state === "detached" ? "Playing" : "Waiting";
+}
+
+/** The small word above the name. @param {View["state"]} state @param {boolean} playing */
+export function eyebrow(state, playing) {
+  if (state === "streaming" || (state === "detached" && playing)) return "Now playing";
+  if (state === "connected") return "Ready to play";
+  return playing ? "Interrupted" : "Live audio";
+}
+
 /** @param {Path} path */
-function connected(path) {
+export function pathWord(path) {
   if (path === "direct") return "Connected directly";
   return path === "relay" ? "Connected through a relay" : "Connected";
 }

@@ -46,6 +46,7 @@ export function fakeSockets() {
   /** @type {FakeSocket[]} */
   const made = [];
   class FakeSocket {
+    readyState = 0;
     /** @type {((event: any) => void) | null} */ onopen = null;
     /** @type {((event: any) => void) | null} */ onmessage = null;
     /** @type {((event: any) => void) | null} */ onclose = null;
@@ -65,8 +66,10 @@ export function fakeSockets() {
     /** @param {number} [code] */
     close(code) {
       this.closedWith = code;
+      this.readyState = 2;
     }
     open() {
+      this.readyState = 1;
       this.onopen?.({});
     }
     /** @param {unknown} message */
@@ -75,6 +78,7 @@ export function fakeSockets() {
     }
     /** @param {number} [code] */
     drop(code = 1006) {
+      this.readyState = 3;
       this.onclose?.({ code });
     }
     /** @param {string} type */

@@ -7,7 +7,6 @@ import { Retry } from "../src/retry.js";
 test("the widest wait doubles until its bound", () => {
   const retry = new Retry({ random: () => 1, first: 100, longest: 1000 });
   assert.deepEqual(Array.from({ length: 6 }, () => retry.next()), [100, 200, 400, 800, 1000, 1000]);
-  assert.equal(retry.attempts, 6);
 });
 
 test("jitter covers the whole span, down to at once", () => {
@@ -21,6 +20,5 @@ test("it stays bounded for ever and a reset begins anew", () => {
   const retry = new Retry({ random: () => 1 });
   for (let attempt = 0; attempt < 5_000; attempt += 1) assert.ok(retry.next() <= 15_000);
   retry.reset();
-  assert.equal(retry.attempts, 0);
   assert.equal(retry.next(), 500);
 });

@@ -77,7 +77,7 @@ test("start before there is a path plays as soon as there is one", async () => {
   assert.equal(session.view.state, "streaming");
 });
 
-test("a dropped line with living media is resumed with not a word more", async () => {
+test("a dropped line with living media is resumed, and what is wanted is said again", async () => {
   const { clock, sockets, connections, states, session, greet, connected } = scene();
   await connected();
   session.start("sine-220");
@@ -85,7 +85,10 @@ test("a dropped line with living media is resumed with not a word more", async (
   assert.equal(session.view.state, "detached");
   await clock.advance(500);
   await greet({ resumed: true });
-  assert.deepEqual(sockets.last.sent, [{ type: "hello", token: "t", session: "a".repeat(32) }]);
+  assert.deepEqual(sockets.last.sent, [
+    { type: "hello", token: "t", session: "a".repeat(32) },
+    { type: "start", voice_id: "sine-220" },
+  ]);
   assert.equal(connections.made.length, 1);
   assert.deepEqual(states, ["connecting", "connected", "streaming", "detached", "streaming"]);
 });
@@ -104,6 +107,71 @@ test("what a person wished while the line was down is said when it is back", asy
   await clock.advance(500);
   await greet({ resumed: true });
   assert.deepEqual(sockets.last.all("stop"), [{ type: "stop" }]);
+});
+
+test("a word that went into a dying socket is said again", async () => {
+  const { clock, sockets, session, greet, connected } = scene();
+  /** Nothing of it arrives, and the browser does not know. @param {() => void} wish */
+  const wishWhileDying = async (wish) => {
+    wish();
+    session.nudge();
+    await clock.advance(4_000);
+    assert.equal(session.view.state, "detached");
+    await clock.advance(500);
+    await greet({ resumed: true });
+  };
+  await connected();
+  session.start("sine-220");
+  await wishWhileDying(() => session.stop());
+  assert.deepEqual(sockets.last.sent.slice(1), [{ type: "stop" }]);
+  assert.equal(session.view.state, "connected");
+  await wishWhileDying(() => session.start("sine-440"));
+  assert.deepEqual(sockets.last.sent.slice(1), [{ type: "start", voice_id: "sine-440" }]);
+  assert.equal(session.view.state, "streaming");
+});
+
+test("a stop into a dying socket is said again over a new connection", async () => {
+  const { clock, sockets, connections, session, greet, answer, connected } = scene();
+  await connected();
+  session.start("sine-220");
+  session.stop();
+  sockets.last.drop();
+  connections.last.become("failed");
+  await clock.advance(500);
+  await greet({ resumed: true });
+  await answer();
+  assert.equal(connections.made.length, 2);
+  assert.deepEqual(sockets.last.all("stop"), [{ type: "stop" }]);
+  assert.equal(session.view.state, "connected");
+});
+
+test("a stop while the path is rebuilt is said when it stands", async () => {
+  const { clock, sockets, session, answer, connected } = scene();
+  await connected();
+  session.start("sine-220");
+  sockets.last.say(error("no_session", "No WebRTC session"));
+  session.stop();
+  await clock.advance(500);
+  await answer();
+  assert.deepEqual(sockets.last.all("stop"), [{ type: "stop" }]);
+  assert.equal(session.view.state, "connected");
+});
+
+test("a full server is told of and waited for", async () => {
+  const { clock, sockets, states, notices, session, greet, answer } = scene();
+  session.connect("t");
+  session.start("sine-220");
+  sockets.last.open();
+  sockets.last.say(error("over_capacity", "Over capacity: the server is full"));
+  assert.equal(session.view.state, "waiting");
+  assert.deepEqual(session.view.refusal, { code: "over_capacity", text: "Over capacity: the server is full" });
+  assert.deepEqual(notices, ["Over capacity: the server is full"]);
+  assert.equal(session.view.wanted, "sine-220");
+  await clock.advance(5_500);
+  await greet();
+  await answer();
+  assert.equal(session.view.refusal, null);
+  assert.deepEqual(states, ["connecting", "waiting", "connecting", "streaming"]);
 });
 
 test("a server that forgot us gets a new connection and the same wish", async () => {
@@ -205,6 +273,7 @@ test("an error about the voice ends the wish and is shown", async () => {
   assert.equal(session.view.wanted, null);
   assert.equal(session.view.state, "connected");
   assert.deepEqual(notices, ["Unknown voice: nobody"]);
+  assert.deepEqual(sockets.last.sent.at(-1), { type: "stop" }, "the voice before it may still be on");
 });
 
 test("other errors are shown and change nothing", async () => {

@@ -59,11 +59,12 @@ test("a dropped socket is opened again after a growing wait, with the session", 
   await clock.advance(1000);
   sockets.last.open();
   sockets.last.say(helloAck({ resumed: true }));
-  assert.equal(signal.attempts, 0, "a greeting forgets the failures");
+  sockets.last.drop();
+  assert.equal(signal.retryAt, 2000, "a greeting forgets the failures");
 });
 
 test("what cannot be mended is not tried again", async () => {
-  for (const [code, text] of /** @type {const} */ ([["unauthorized", "Bad token"], ["too_many_attempts", "Slow down"], ["over_capacity", "Full"]])) {
+  for (const [code, text] of /** @type {const} */ ([["unauthorized", "Bad token"], ["too_many_attempts", "Slow down"]])) {
     const { clock, sockets, signal } = scene();
     signal.open("t");
     sockets.last.open();
@@ -77,6 +78,98 @@ test("what cannot be mended is not tried again", async () => {
     signal.open("t2");
     assert.equal(signal.refusal, null, "asking again starts clean");
     assert.equal(sockets.made.length, 2);
+  }
+});
+
+test("a full server is asked again, later each time, and said so once", async () => {
+  const { clock, sockets, heard, signal } = scene();
+  const turnAway = () => {
+    sockets.last.open();
+    sockets.last.say(error("over_capacity", "Full"));
+  };
+  signal.open("t");
+  turnAway();
+  assert.equal(signal.state, "waiting");
+  assert.equal(signal.refusal?.code, "over_capacity");
+  assert.equal(sockets.last.closedWith, 1000);
+  assert.equal(signal.retryAt, 5_500);
+  await clock.advance(5_500);
+  turnAway();
+  assert.equal(signal.retryAt, 11_500);
+  assert.deepEqual(heard.map(({ code }) => code), ["over_capacity"]);
+  await clock.advance(6_000);
+  sockets.last.open();
+  sockets.last.say(helloAck());
+  assert.equal(signal.state, "open");
+  assert.equal(signal.refusal, null);
+});
+
+test("a full server that goes away is no longer full", async () => {
+  const { clock, sockets, signal } = scene();
+  signal.open("t");
+  sockets.last.open();
+  sockets.last.say(error("over_capacity", "Full"));
+  await clock.advance(5_500);
+  sockets.last.drop();
+  assert.equal(signal.state, "waiting");
+  assert.equal(signal.refusal, null);
+});
+
+test("a doubted socket is closed only after the next one was greeted", async () => {
+  const { clock, sockets, signal, heard, greeted } = scene();
+  greeted();
+  const doubted = sockets.last;
+  signal.nudge();
+  await clock.advance(4_000);
+  assert.equal(doubted.closedWith, "no", "its close would end the session");
+  doubted.say({ type: "session_id" });
+  assert.deepEqual(heard, [], "it is not heard any more");
+  await clock.advance(500);
+  sockets.last.open();
+  assert.equal(sockets.last.sent[0].session, "a".repeat(32));
+  assert.equal(doubted.closedWith, "no");
+  sockets.last.say(helloAck({ resumed: true }));
+  assert.equal(doubted.closedWith, 1000);
+  assert.equal(sockets.last.closedWith, "no");
+});
+
+test("a socket that never opened is closed at once", async () => {
+  const { clock, sockets, signal } = scene();
+  signal.open("t");
+  await clock.advance(10_000);
+  assert.equal(signal.state, "waiting");
+  assert.notEqual(sockets.last.closedWith, "no");
+});
+
+test("doubted sockets do not pile up, and the greeted one is kept longest", async () => {
+  const { clock, sockets, signal, greeted } = scene();
+  greeted();
+  signal.nudge();
+  await clock.advance(4_000);
+  for (let attempt = 0; attempt < 4; attempt += 1) {
+    signal.nudge();
+    sockets.last.open();
+    await clock.advance(10_000);
+  }
+  assert.deepEqual(sockets.made.slice(0, 5).map(({ closedWith }) => closedWith === "no"), [true, true, false, false, false]);
+});
+
+test("hanging up, closing and a refusal close the doubted socket too", async () => {
+  for (const end of /** @type {const} */ (["hangUp", "close", "refusal"])) {
+    const { clock, sockets, signal, greeted } = scene();
+    greeted();
+    const doubted = sockets.last;
+    signal.nudge();
+    await clock.advance(4_000);
+    if (end === "refusal") {
+      signal.nudge();
+      sockets.last.open();
+      sockets.last.say(error("unauthorized", "Bad token"));
+    } else {
+      signal[end]();
+    }
+    assert.equal(doubted.closedWith, 1000, end);
+    assert.equal(clock.pending, 0);
   }
 });
 

@@ -28,7 +28,6 @@ test("each refusal says what to do, an unknown one says what the server said", (
   const refused = (code) => describe(view({ state: "refused", refusal: { code, text: "Said the server." } }), direct);
   assert.equal(refused("unauthorized").title, "Wrong token");
   assert.equal(refused("too_many_attempts").title, "Too many attempts");
-  assert.equal(refused("over_capacity").title, "Server is full");
   assert.deepEqual(refused("odd"), { title: "Refused by the server", detail: "Said the server.", mood: "bad" });
 });
 
@@ -40,6 +39,14 @@ test("silence that should be sound is told", () => {
 test("what comes back is named", () => {
   assert.match(describe(view({ state: "waiting", once: true, wanted: "sine-220" }), direct).detail, /Low Tone/);
   assert.equal(describe(view({ state: "waiting" }), direct).title, "Server unreachable");
+});
+
+test("a full server is waited for", () => {
+  const refusal = { code: "over_capacity", text: "Over capacity: the server is full" };
+  for (const once of [false, true]) {
+    const { title, mood } = describe(view({ state: "waiting", once, refusal }), direct);
+    assert.deepEqual([title, mood], ["Server is full", "warn"]);
+  }
 });
 
 test("time in words", () => {

@@ -11,7 +11,7 @@ export function installFake(options) {
     ["sine-440", "Mid Tone (440 Hz)", "Concert pitch A, the tuning tone."],
     ["sine-880", "High Tone (880 Hz)", "One octave above concert pitch."],
   ].map(([id, name, description]) => ({ id, name, description }));
-  const texts = { unauthorized: "Bad token", too_many_attempts: "Too many attempts", over_capacity: "The server is full" };
+  const texts = { unauthorized: "Bad token", too_many_attempts: "Too many attempts", over_capacity: "Over capacity: the server is full" };
 
   class FakeSocket {
     /** @type {((event: any) => void) | null} */ onopen = null;

@@ -5,7 +5,7 @@ import { createServer } from "node:http";
 
 /** @param {Record<string, { type: string, body: string }>} files by path */
 export async function serveFiles(files) {
-  const server = createServer((request, response) => {
+  return serve((request, response) => {
     const file = files[new URL(request.url ?? "/", "http://x").pathname];
     if (!file) {
       response.writeHead(404).end();
@@ -13,6 +13,11 @@ export async function serveFiles(files) {
     }
     response.writeHead(200, { "content-type": file.type }).end(file.body);
   });
+}
+
+/** Serves on a free port of this machine. @param {import("node:http").RequestListener} handle */
+export async function serve(handle) {
+  const server = createServer(handle);
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
