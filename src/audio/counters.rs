@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::ring::RingCounters;
-
 /// A count that any thread may raise without waiting.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -21,6 +19,15 @@ impl Counter {
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// How often rings did not suit their users; one for all rings of the process.
+#[derive(Debug, Default)]
+pub struct RingCounters {
+    /// Blocks that found no room. The generator stops at its lead, so this stays at zero in health.
+    pub full: Counter,
+    /// Turns that found no block: the generator was late.
+    pub empty: Counter,
 }
 
 /// Everything that the audio path counts, shared by its threads and whoever reports it.

@@ -6,20 +6,11 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::wire::media::FRAME_SAMPLES;
 
-use super::counters::Counter;
+use super::counters::RingCounters;
 use super::voice::Block;
 
 /// Blocks that a ring holds: the generator's lead and one to spare.
 pub const RING_BLOCKS: usize = 5;
-
-/// How often rings did not suit their users; one for all rings of the process.
-#[derive(Debug, Default)]
-pub struct RingCounters {
-    /// Blocks that found no room. The generator stops at its lead, so this stays at zero in health.
-    pub full: Counter,
-    /// Turns that found no block: the generator was late.
-    pub empty: Counter,
-}
 
 /// There was no room for a whole block.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,77 +1,25 @@
 //! The HTTP side: pages, API, health, metrics and the upgrade to WebSocket. What a token is worth is access control's word, not its own.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use actix::Addr;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::header::{self, ContentType, HeaderMap, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::{Compress, DefaultHeaders, ErrorHandlerResponse, ErrorHandlers};
 use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
-use prometheus_client::registry::Registry;
 use rust_embed::RustEmbed;
 use serde::Serialize;
-use tokio::sync::watch;
 
-use crate::engine::access::{Access, Forwarding, Visitor};
-use crate::engine::attempts::Attempts;
-use crate::engine::door::{Admission, Wishes};
-use crate::wire::signal::{SignalFault, VoiceCard};
+use crate::engine::access::Forwarding;
+use crate::engine::door::Wishes;
 
-use super::clock::Clock;
-use super::metrics::{self, Metrics};
-use super::worker::Worker;
-use super::ws::{self, Knock};
+use super::gate::{Gate, Knock};
+use super::metrics;
+use super::ws;
 
 /// What the page may load: its own files, and its own server's WebSocket.
 const CONTENT_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
-
-/// What every connection needs to know.
-pub struct Gate {
-    /// Reads time.
-    pub clock: Clock,
-    /// Counts.
-    pub metrics: Metrics,
-    /// Who may do what.
-    pub access: Access,
-    /// Who has guessed how often.
-    pub attempts: Mutex<Attempts>,
-    /// Opens sessions.
-    pub worker: Addr<Worker>,
-    /// What can be heard.
-    pub voices: Vec<VoiceCard>,
-    /// Turns true when the server goes away.
-    pub draining: watch::Receiver<bool>,
-    /// What `/metrics` shows.
-    pub registry: Registry,
-}
-
-impl std::fmt::Debug for Gate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gate").field("access", &self.access).finish_non_exhaustive()
-    }
-}
-
-impl Gate {
-    /// Asks access control about a token; `wrong` is what a wrong one is told.
-    #[must_use]
-    pub fn admit(&self, token: &str, knock: &Knock, wrong: SignalFault) -> Admission {
-        let now = self.clock.now();
-        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(too_many) = attempts.check(knock.client, now) {
-            self.metrics.wrong_token();
-            return Admission::Bad(SignalFault::TooManyAttempts(too_many.retry_after.as_secs().max(1)));
-        }
-        let visitor = Visitor { peer: knock.peer, host: knock.host.as_deref(), forwarded: knock.forwarded };
-        if self.access.verify(token, &visitor).admits(knock.origin_allowed) {
-            return Admission::Good;
-        }
-        attempts.wrong(knock.client, now);
-        self.metrics.wrong_token();
-        Admission::Bad(wrong)
-    }
-}
 
 /// The files of the pages, in the binary.
 #[derive(RustEmbed)]

@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod audio;
 pub mod banner;
 pub mod clock;
+pub mod gate;
 pub mod http;
 pub mod hub;
 pub mod limits;

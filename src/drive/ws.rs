@@ -2,7 +2,6 @@
 //! which upstream keeps but no longer develops.
 
 use std::cell::Cell;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,14 +15,13 @@ use actix_web_actors::ws::{self, CloseCode, Message as Frame, ProtocolError, Web
 
 use futures_util::StreamExt as _;
 
-use crate::engine::access::ClientAddr;
-use crate::engine::door::{Admission, CloseReason, Door, DoorEffect, LIMIT_CLIENT, LIMIT_SDK, Wishes};
+use crate::engine::door::{Admission, CloseReason, Door, DoorEffect, LIMIT_CLIENT, LIMIT_SDK};
 use crate::engine::session::Profile;
 use crate::logging::RedactedSdp;
 use crate::wire::ids::SessionId;
 use crate::wire::signal::{ClientMsg, HelloAck, ServerMsg, SignalFault};
 
-use super::http::Gate;
+use super::gate::{Gate, Knock};
 use super::session::{Line, ToClient};
 use super::worker::{Open, Opened};
 
@@ -40,23 +38,6 @@ const MAILBOX: usize = 64;
 const REPLACED: CloseReason = CloseReason::Policy("another connection resumed this session");
 /// Bytes that a stranger may send in all: a greeting, and a few messages that are answered by errors.
 const STRANGER_BYTES: usize = 64 * 1024;
-
-/// Who knocks, as the upgrade request tells.
-#[derive(Clone, Debug)]
-pub struct Knock {
-    /// What the address asks for.
-    pub wishes: Wishes,
-    /// The other end of the connection.
-    pub peer: IpAddr,
-    /// The client behind it.
-    pub client: ClientAddr,
-    /// The `Host` header.
-    pub host: Option<String>,
-    /// Whether a proxy passed this on.
-    pub forwarded: bool,
-    /// Whether the page's origin may use the server.
-    pub origin_allowed: bool,
-}
 
 /// Upgrades the request; the door opens on the new connection.
 ///

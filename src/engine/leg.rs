@@ -17,8 +17,8 @@ use crate::wire::stun::{self, StunClass};
 
 use super::demux::PATHS_PER_SESSION;
 use super::echo::Echo;
+use super::host::{Host, Model};
 use super::playout::{Playout, PlayoutPacket};
-use super::session::{Host, Model};
 
 /// A peer that has not finished DTLS by then is given up.
 const HALF_OPEN: Duration = Duration::from_secs(30);

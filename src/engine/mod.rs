@@ -8,6 +8,7 @@ pub mod demux;
 pub mod door;
 pub mod echo;
 pub mod error;
+pub mod host;
 mod leg;
 pub mod playout;
 pub mod session;

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use str0m::config::{CryptoProvider, DtlsCert};
 use str0m::media::{KeyframeRequestKind, MediaKind, Mid};
 use str0m::net::{Protocol, Receive, Transmit};
 use str0m::rtp::RtpWrite;
@@ -17,11 +16,12 @@ use str0m::{Event, Output};
 use crate::wire::classify::{Class, classify};
 use crate::wire::ids::VoiceKey;
 use crate::wire::media::{AudioTurn, SAMPLE_RATE};
-use crate::wire::sdp::{self, IceCredentials};
-use crate::wire::signal::{CandidateInit, ClientMsg, Offer, OfferStyle, ServerMsg, SignalFault, VoiceCard};
+use crate::wire::sdp;
+use crate::wire::signal::{CandidateInit, ClientMsg, Offer, OfferStyle, ServerMsg, SignalFault};
 
 use super::demux::{DropReason, Path, Transport};
 use super::error::SessionError;
+pub use super::host::{Host, Model, Profile};
 use super::leg::{Answered, Leg};
 use super::playout::AudienceNote;
 
@@ -33,83 +33,6 @@ const EARLY_CANDIDATES: usize = 32;
 const TICK_SECONDS: u64 = 10;
 /// What `speak` and `prompt` are told.
 const NO_ENGINE: &str = "no speech engine is configured";
-
-/// What a session does with media.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Model {
-    /// Plays voices.
-    Speaker,
-    /// Sends back what it receives.
-    Echo,
-}
-
-/// Who the client is, as far as a session must know.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Profile {
-    /// What the session does.
-    pub model: Model,
-    /// Authenticated by `api_key`: an SDK, which is told of every generation.
-    pub sdk: bool,
-}
-
-/// What all sessions of a worker share.
-pub struct Host {
-    /// The cryptography that str0m uses.
-    pub crypto: Arc<CryptoProvider>,
-    /// One certificate per process run.
-    pub certificate: DtlsCert,
-    /// Fills a buffer from a cryptographic source.
-    pub entropy: fn(&mut [u8]),
-    /// First character of every ufrag: names the worker.
-    pub worker: char,
-    /// The voices; a voice's key is its place.
-    pub voices: Vec<VoiceCard>,
-}
-
-impl std::fmt::Debug for Host {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Host").field("worker", &self.worker).finish_non_exhaustive()
-    }
-}
-
-impl Host {
-    /// Draws a certificate and takes str0m's default cryptography.
-    ///
-    /// # Panics
-    /// When the cryptography cannot make a certificate, which is a broken build.
-    #[must_use]
-    pub fn new(entropy: fn(&mut [u8]), worker: char, voices: Vec<VoiceCard>) -> Self {
-        let crypto = Arc::new(str0m::crypto::from_feature_flags());
-        let certificate = crypto.dtls_provider.generate_certificate().expect("the provider makes certificates");
-        Self { crypto, certificate, entropy, worker, voices }
-    }
-
-    /// Bytes from the cryptographic source.
-    #[must_use]
-    pub fn random<const N: usize>(&self) -> [u8; N] {
-        let mut bytes = [0; N];
-        (self.entropy)(&mut bytes);
-        bytes
-    }
-
-    /// A ufrag of 8 characters that names the worker, 42 bits of it drawn, and a password of 24, 144 bits (RFC 8445 section 5.3
-    /// wants 24 and 128).
-    #[must_use]
-    pub fn ice_credentials(&self) -> IceCredentials {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let word =
-            |bytes: &[u8]| bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 63)])).collect::<String>();
-        IceCredentials {
-            ufrag: format!("{}{}", self.worker, word(&self.random::<7>())),
-            pwd: word(&self.random::<24>()),
-        }
-    }
-
-    fn voice(&self, id: &str) -> Option<VoiceKey> {
-        let place = self.voices.iter().position(|card| card.id == id)?;
-        u16::try_from(place).ok().map(VoiceKey)
-    }
-}
 
 /// What goes into a session.
 #[derive(Debug)]

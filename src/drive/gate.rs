@@ -1,0 +1,80 @@
+//! What every connection to the server must know, and the one place where a client's token is asked for. Access control decides.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use actix::Addr;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use crate::engine::access::{Access, ClientAddr, Visitor};
+use crate::engine::attempts::Attempts;
+use crate::engine::door::{Admission, Wishes};
+use crate::wire::signal::{SignalFault, VoiceCard};
+
+use super::clock::Clock;
+use super::metrics::Metrics;
+use super::worker::Worker;
+
+/// What every connection needs to know.
+pub struct Gate {
+    /// Reads time.
+    pub clock: Clock,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Who may do what.
+    pub access: Access,
+    /// Who has guessed how often.
+    pub attempts: Mutex<Attempts>,
+    /// Opens sessions.
+    pub worker: Addr<Worker>,
+    /// What can be heard.
+    pub voices: Vec<VoiceCard>,
+    /// Turns true when the server goes away.
+    pub draining: watch::Receiver<bool>,
+    /// What `/metrics` shows.
+    pub registry: Registry,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").field("access", &self.access).finish_non_exhaustive()
+    }
+}
+
+impl Gate {
+    /// Asks access control about a token; `wrong` is what a wrong one is told.
+    #[must_use]
+    pub fn admit(&self, token: &str, knock: &Knock, wrong: SignalFault) -> Admission {
+        let now = self.clock.now();
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(too_many) = attempts.check(knock.client, now) {
+            self.metrics.wrong_token();
+            return Admission::Bad(SignalFault::TooManyAttempts(too_many.retry_after.as_secs().max(1)));
+        }
+        let visitor = Visitor { peer: knock.peer, host: knock.host.as_deref(), forwarded: knock.forwarded };
+        if self.access.verify(token, &visitor).admits(knock.origin_allowed) {
+            return Admission::Good;
+        }
+        attempts.wrong(knock.client, now);
+        self.metrics.wrong_token();
+        Admission::Bad(wrong)
+    }
+}
+
+/// Who knocks, as the upgrade request tells.
+#[derive(Clone, Debug)]
+pub struct Knock {
+    /// What the address asks for.
+    pub wishes: Wishes,
+    /// The other end of the connection.
+    pub peer: IpAddr,
+    /// The client behind it.
+    pub client: ClientAddr,
+    /// The `Host` header.
+    pub host: Option<String>,
+    /// Whether a proxy passed this on.
+    pub forwarded: bool,
+    /// Whether the page's origin may use the server.
+    pub origin_allowed: bool,
+}

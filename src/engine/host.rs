@@ -1,0 +1,88 @@
+//! What all sessions of a worker share, and what kinds of session there are. It keeps no session.
+
+use std::sync::Arc;
+
+use str0m::config::{CryptoProvider, DtlsCert};
+
+use crate::wire::ids::VoiceKey;
+use crate::wire::sdp::IceCredentials;
+use crate::wire::signal::VoiceCard;
+
+/// What a session does with media.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Model {
+    /// Plays voices.
+    Speaker,
+    /// Sends back what it receives.
+    Echo,
+}
+
+/// Who the client is, as far as a session must know.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Profile {
+    /// What the session does.
+    pub model: Model,
+    /// Authenticated by `api_key`: an SDK, which is told of every generation.
+    pub sdk: bool,
+}
+
+/// What all sessions of a worker share.
+pub struct Host {
+    /// The cryptography that str0m uses.
+    pub crypto: Arc<CryptoProvider>,
+    /// One certificate per process run.
+    pub certificate: DtlsCert,
+    /// Fills a buffer from a cryptographic source.
+    pub entropy: fn(&mut [u8]),
+    /// First character of every ufrag: names the worker.
+    pub worker: char,
+    /// The voices; a voice's key is its place.
+    pub voices: Vec<VoiceCard>,
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("worker", &self.worker).finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// Draws a certificate and takes str0m's default cryptography.
+    ///
+    /// # Panics
+    /// When the cryptography cannot make a certificate, which is a broken build.
+    #[must_use]
+    pub fn new(entropy: fn(&mut [u8]), worker: char, voices: Vec<VoiceCard>) -> Self {
+        let crypto = Arc::new(str0m::crypto::from_feature_flags());
+        let certificate = crypto.dtls_provider.generate_certificate().expect("the provider makes certificates");
+        Self { crypto, certificate, entropy, worker, voices }
+    }
+
+    /// Bytes from the cryptographic source.
+    #[must_use]
+    pub fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        (self.entropy)(&mut bytes);
+        bytes
+    }
+
+    /// A ufrag of 8 characters that names the worker, 42 bits of it drawn, and a password of 24, 144 bits (RFC 8445 section 5.3
+    /// wants 24 and 128).
+    #[must_use]
+    pub fn ice_credentials(&self) -> IceCredentials {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let word =
+            |bytes: &[u8]| bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 63)])).collect::<String>();
+        IceCredentials {
+            ufrag: format!("{}{}", self.worker, word(&self.random::<7>())),
+            pwd: word(&self.random::<24>()),
+        }
+    }
+
+    /// The voice that clients call `id`.
+    #[must_use]
+    pub fn voice(&self, id: &str) -> Option<VoiceKey> {
+        let place = self.voices.iter().position(|card| card.id == id)?;
+        u16::try_from(place).ok().map(VoiceKey)
+    }
+}
