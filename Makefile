@@ -129,12 +129,15 @@ fuzz-smoke: $(FUZZ_TARGETS:%=fuzz-one-%) ## Ten seconds of each fuzz target
 fuzz: SECONDS_EACH := $(FUZZ_SECONDS)
 fuzz: $(FUZZ_TARGETS:%=fuzz-one-%) ## Ten minutes of each fuzz target
 
+# Stories of a session want many operations; left alone, the fuzzer begins with short ones.
+FUZZ_ARGS_session := -len_control=0 -max_len=2048
+
 # New inputs go to a scratch corpus; the committed one is read. What crashed stays in fuzz/artifacts.
 fuzz-one-%: fuzz-build
 	@scratch="$(FUZZ_DIR)/corpus/$*"; mkdir -p "$$scratch" "fuzz/corpus/$*" "fuzz/artifacts/$*"; \
 	echo "fuzz $*: $(SECONDS_EACH) s"; \
 	"$(FUZZ_DIR)/$(RUST_HOST)/release/$*" -max_total_time=$(SECONDS_EACH) -timeout=10 -rss_limit_mb=2048 -verbosity=0 \
-		-print_final_stats=1 -artifact_prefix="fuzz/artifacts/$*/" "$$scratch" "fuzz/corpus/$*"
+		-print_final_stats=1 $(FUZZ_ARGS_$*) -artifact_prefix="fuzz/artifacts/$*/" "$$scratch" "fuzz/corpus/$*"
 
 .PHONY: bench
 bench: build-tools ## Criterion benches
