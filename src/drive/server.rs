@@ -264,8 +264,40 @@ fn tls_config(files: &TlsFiles) -> Result<rustls::ServerConfig, ServeError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
     use socket2::SockRef;
+
+    use super::*;
+    use crate::config::{self, Command};
+
+    async fn status(address: SocketAddr, request: &'static str) -> String {
+        let answer = tokio::task::spawn_blocking(move || {
+            let mut stream = TcpStream::connect(address)?;
+            write!(stream, "GET {request} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).map(|_| answer)
+        });
+        let answer = answer.await.expect("it ran").expect("it answers");
+        answer.split(' ').nth(1).expect("a status line").to_owned()
+    }
+
+    #[actix::test]
+    async fn while_it_drains_it_is_alive_but_not_ready() {
+        let flags = ["voxcast", "--host=127.0.0.1", "--port=0", "--media-port=0"];
+        let Ok(Command::Serve(config)) = config::read(flags, &|_| None, [7; 16]) else { panic!("sound settings") };
+        let server = Server::start(&config).await.expect("it starts");
+        let at = server.http_addr;
+        assert_eq!(status(at, "/readyz").await, "200");
+        server.draining.send_replace(true);
+        assert_eq!(status(at, "/readyz").await, "503");
+        assert_eq!(status(at, "/ws").await, "503", "no new session either");
+        assert_eq!(status(at, "/healthz").await, "200");
+        server.draining.send_replace(false);
+        assert_ne!(status(at, "/ws").await, "503");
+        server.stop().await;
+    }
 
     #[test]
     fn an_accepted_connection_does_not_wait_for_ever() {
