@@ -14,6 +14,8 @@ use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig, RtcError};
 use crate::wire::sdp;
 use crate::wire::signal::CandidateInit;
 
+use super::crypto;
+
 /// What comes out of a caller.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "handed on by value once; a box would be an allocation per packet")]
@@ -45,7 +47,7 @@ impl std::fmt::Debug for CallerHost {
 
 impl Default for CallerHost {
     fn default() -> Self {
-        let crypto = Arc::new(str0m::crypto::from_feature_flags());
+        let crypto = crypto::provider();
         let certificate = crypto.dtls_provider.generate_certificate().expect("the provider makes certificates");
         Self { crypto, certificate }
     }

@@ -8,6 +8,8 @@ use crate::wire::ids::VoiceKey;
 use crate::wire::sdp::IceCredentials;
 use crate::wire::signal::VoiceCard;
 
+use super::crypto;
+
 /// What a session does with media.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Model {
@@ -53,7 +55,7 @@ impl Host {
     /// When the cryptography cannot make a certificate, which is a broken build.
     #[must_use]
     pub fn new(entropy: fn(&mut [u8]), worker: char, voices: Vec<VoiceCard>) -> Self {
-        let crypto = Arc::new(str0m::crypto::from_feature_flags());
+        let crypto = crypto::provider();
         let certificate = crypto.dtls_provider.generate_certificate().expect("the provider makes certificates");
         Self { crypto, certificate, entropy, worker, voices }
     }

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod attempts;
 pub mod caller;
+mod crypto;
 pub mod deadline;
 pub mod demux;
 pub mod door;

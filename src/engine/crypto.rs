@@ -1,0 +1,222 @@
+//! str0m's cryptography with a DTLS of our own making: one checked configuration for all sessions, and silence that costs nothing.
+//! The algorithms are aws-lc's and the protocol is dimpl's, as str0m has them by default.
+//!
+//! str0m's own provider builds a configuration per session, and every build tries out signatures on two curves, which costs as
+//! much as the handshake. And str0m asks DTLS for output with every packet of audio, long after it has said its last word.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use dimpl::{Config, Dtls, DtlsCertificate};
+use str0m::crypto::dtls::{
+    DtlsCert, DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, DtlsVersion, ProtocolVersion,
+};
+use str0m::crypto::{CryptoError, CryptoProvider};
+
+/// The provider that all peer connections of a process share.
+#[must_use]
+pub fn provider() -> Arc<CryptoProvider> {
+    static DTLS: SharedDtls = SharedDtls { config: OnceLock::new() };
+    Arc::new(CryptoProvider { dtls_provider: &DTLS, ..str0m::crypto::from_feature_flags() })
+}
+
+/// Makes DTLS instances that share one configuration.
+#[derive(Debug)]
+struct SharedDtls {
+    /// For the MTU that was asked for first, which is every session's.
+    config: OnceLock<Arc<Config>>,
+}
+
+impl SharedDtls {
+    fn config(&self, mtu: Option<usize>) -> Result<Arc<Config>, CryptoError> {
+        if let Some(config) = self.config.get()
+            && mtu.is_none_or(|mtu| mtu == config.mtu())
+        {
+            return Ok(config.clone());
+        }
+        // ICE has checked that the peer is where it says it is (RFC 8842 section 5.3 leaves cookies to that).
+        let builder = Config::builder().use_server_cookie(false);
+        let builder = if let Some(mtu) = mtu { builder.mtu(mtu) } else { builder };
+        let config = Arc::new(builder.build().map_err(|error| CryptoError::Other(format!("DTLS: {error}")))?);
+        // Who comes second, or with another MTU, keeps its own.
+        let _ = self.config.set(config.clone());
+        Ok(config)
+    }
+}
+
+impl DtlsProvider for SharedDtls {
+    fn generate_certificate(&self) -> Option<DtlsCert> {
+        str0m::crypto::from_feature_flags().dtls_provider.generate_certificate()
+    }
+
+    fn new_dtls(
+        &self,
+        cert: &DtlsCert,
+        now: Instant,
+        version: DtlsVersion,
+        mtu: Option<usize>,
+    ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
+        let config = self.config(mtu)?;
+        let cert = DtlsCertificate { certificate: cert.certificate.clone(), private_key: cert.private_key.clone() };
+        let dtls = match version {
+            DtlsVersion::Dtls12 => Dtls::new_12(config, cert, now),
+            DtlsVersion::Dtls13 => Dtls::new_13(config, cert, now),
+            DtlsVersion::Auto => Dtls::new_auto(config, cert, now),
+            _ => return Err(CryptoError::Other("DTLS: a version that is not known here".into())),
+        };
+        Ok(Box::new(QuietDtls { dtls, quiet: None }))
+    }
+}
+
+/// A DTLS end that is not asked again while nothing can have changed its mind.
+#[derive(Debug)]
+struct QuietDtls {
+    dtls: Dtls,
+    /// It has nothing to say before this time, unless something is put in.
+    quiet: Option<Instant>,
+}
+
+impl QuietDtls {
+    /// For everything that may make it speak.
+    fn stirred(&mut self) -> &mut Dtls {
+        self.quiet = None;
+        &mut self.dtls
+    }
+}
+
+impl DtlsInstance for QuietDtls {
+    fn set_active(&mut self, active: bool) {
+        self.stirred().set_active(active);
+    }
+
+    fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
+        self.stirred().handle_packet(packet)
+    }
+
+    fn poll_output<'a>(&mut self, buf: &'a mut [u8]) -> DtlsOutput<'a> {
+        if let Some(at) = self.quiet {
+            return DtlsOutput::Timeout(at);
+        }
+        let output = self.dtls.poll_output(buf);
+        if let DtlsOutput::Timeout(at) = output {
+            self.quiet = Some(at);
+        }
+        output
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {
+        self.stirred().handle_timeout(now)
+    }
+
+    fn send_application_data(&mut self, data: &[u8]) -> Result<usize, DtlsImplError> {
+        self.stirred().send_application_data(data)
+    }
+
+    fn is_active(&self) -> bool {
+        self.dtls.is_active()
+    }
+
+    fn protocol_version(&self) -> Option<ProtocolVersion> {
+        self.dtls.protocol_version()
+    }
+
+    fn is_closing(&self) -> bool {
+        self.dtls.is_closing()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.dtls.is_closed()
+    }
+
+    fn close(&mut self) -> Result<(), DtlsImplError> {
+        self.stirred().close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::net::zero;
+
+    #[test]
+    fn one_configuration_serves_all_sessions_of_an_mtu() {
+        let dtls = SharedDtls { config: OnceLock::new() };
+        let first = dtls.config(Some(1150)).expect("the provider is sound");
+        let second = dtls.config(Some(1150)).expect("it is there");
+        let other = dtls.config(Some(900)).expect("another MTU is served too");
+        assert!(Arc::ptr_eq(&first, &second));
+        assert_eq!((first.mtu(), other.mtu()), (1150, 900));
+        assert!(!first.use_server_cookie());
+    }
+
+    /// Plays one end's packets to the other until both are quiet; returns how many there were.
+    fn talk(ends: &mut [Box<dyn DtlsInstance>; 2], now: Instant) -> (usize, [bool; 2]) {
+        let (mut packets, mut connected) = (0, [false; 2]);
+        let mut quiet = 0;
+        let mut speaker = 0;
+        let mut buffer = vec![0; 4096];
+        while quiet < 2 {
+            match ends[speaker].poll_output(&mut buffer) {
+                DtlsOutput::Packet(packet) => {
+                    let packet = packet.to_vec();
+                    packets += 1;
+                    quiet = 0;
+                    ends[1 - speaker].handle_packet(&packet).expect("a good packet");
+                }
+                DtlsOutput::Timeout(at) if at <= now => ends[speaker].handle_timeout(now).expect("time is good"),
+                DtlsOutput::Timeout(_) => {
+                    quiet += 1;
+                    speaker = 1 - speaker;
+                }
+                DtlsOutput::Connected => connected[speaker] = true,
+                _ => {}
+            }
+        }
+        (packets, connected)
+    }
+
+    #[test]
+    fn silence_ends_with_whatever_is_put_in() {
+        let crypto = provider();
+        let cert = crypto.dtls_provider.generate_certificate().expect("it makes certificates");
+        let now = zero();
+        let end = |active| {
+            let mut end = crypto.dtls_provider.new_dtls(&cert, now, DtlsVersion::Dtls12, Some(1150)).expect("an end");
+            end.handle_timeout(now).expect("time is good");
+            end.set_active(active);
+            end
+        };
+        let mut ends = [end(true), end(false)];
+        assert!(matches!(ends[1].poll_output(&mut [0; 4096]), DtlsOutput::Timeout(_)), "a server waits");
+        let (packets, connected) = talk(&mut ends, now);
+        assert!(packets >= 4, "flights went both ways");
+        assert_eq!(connected, [true; 2]);
+        assert_eq!(talk(&mut ends, now).0, 0, "both are quiet");
+        assert_eq!(ends[0].send_application_data(b"word").expect("it is connected"), 4);
+        assert_eq!(talk(&mut ends, now).0, 1, "words end the silence");
+        ends[1].close().expect("it can close");
+        assert!(talk(&mut ends, now).0 >= 1, "a goodbye ends the silence");
+    }
+
+    #[test]
+    fn a_lost_flight_is_sent_again_when_its_time_has_come() {
+        let crypto = provider();
+        let cert = crypto.dtls_provider.generate_certificate().expect("it makes certificates");
+        let now = zero();
+        let mut end = crypto.dtls_provider.new_dtls(&cert, now, DtlsVersion::Dtls12, Some(1150)).expect("an end");
+        end.handle_timeout(now).expect("time is good");
+        end.set_active(true);
+        let (mut flights, mut at) = (Vec::new(), now);
+        while flights.len() < 3 {
+            match end.poll_output(&mut [0; 4096]) {
+                DtlsOutput::Packet(_) => flights.push(at - now),
+                DtlsOutput::Timeout(wake) => {
+                    at = at.max(wake);
+                    end.handle_timeout(at).expect("time is good");
+                }
+                _ => {}
+            }
+        }
+        assert!(flights.is_sorted() && flights[0].is_zero() && !flights[1].is_zero(), "{flights:?}");
+    }
+}
