@@ -123,7 +123,20 @@ pub struct SessionCore {
     ended: bool,
     effects: VecDeque<Effect>,
     writes: VecDeque<(Mid, RtpWrite)>,
+    pace: Pace,
     dirty: bool,
+}
+
+/// How far str0m's clock is with what was put in: it sends on the move of its clock.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Pace {
+    /// Outputs may wait already: they are drained before the clock moves.
+    Behind,
+    /// Nothing can have come out yet: a packet was queued, or time is all that was put in. A drain before the clock moves would
+    /// cost a third of a packet and find nothing.
+    Due,
+    /// The clock moved with what was put in.
+    Moved,
 }
 
 impl std::fmt::Debug for SessionCore {
@@ -151,6 +164,7 @@ impl SessionCore {
             ended: false,
             effects: VecDeque::new(),
             writes: VecDeque::new(),
+            pace: Pace::Behind,
             dirty: false,
         }
     }
@@ -163,6 +177,7 @@ impl SessionCore {
         if self.dirty {
             return Err(SessionError::Undrained);
         }
+        self.pace = Pace::Behind;
         if !self.ended {
             match input {
                 Input::Datagram { path, destination, bytes } => self.datagram(path, destination, bytes, now),
@@ -220,10 +235,10 @@ impl SessionCore {
 
     fn receive(&mut self, receive: Receive<'_>, now: Instant) {
         // Bytes that a stranger could have forged never end a session by themselves: str0m says so where it must end.
-        if let Some(leg) = &mut self.leg
-            && leg.receive(receive, now).is_err()
-        {
-            self.effects.push_back(Effect::Drop(DropReason::Refused));
+        let Some(leg) = &mut self.leg else { return };
+        match leg.receive(receive, now) {
+            Ok(()) => self.pace = Pace::Moved,
+            Err(_) => self.effects.push_back(Effect::Drop(DropReason::Refused)),
         }
     }
 
@@ -360,6 +375,7 @@ impl SessionCore {
             return;
         };
         leg.write(packet, now);
+        self.pace = Pace::Due;
         let ticks = leg.playout.played() / (TICK_SECONDS * u64::from(SAMPLE_RATE));
         if let Some(told) = &mut self.generation
             && *told < ticks
@@ -371,6 +387,7 @@ impl SessionCore {
     }
 
     fn tick(&mut self, now: Instant) {
+        self.pace = Pace::Due;
         if self.dropped.is_some_and(|at| now >= at + GRACE) {
             return self.end(EndReason::Abandoned, now);
         }
@@ -491,33 +508,36 @@ impl Drain<'_> {
         let Self { core, now } = self;
         let mut failure = None;
         let mut wake = None;
-        // Time goes in once after all that was put in: str0m sends on the move of its clock.
-        let mut moved = false;
         loop {
             core.effects.drain(..).for_each(&mut apply);
             let Some(leg) = &mut core.leg else { break };
-            match leg.rtc.poll_output() {
+            let output = if core.pace == Pace::Due {
+                core.pace = Pace::Moved;
+                leg.rtc.handle_input(str0m::Input::Timeout(now)).and_then(|()| leg.rtc.poll_output())
+            } else {
+                leg.rtc.poll_output()
+            };
+            match output {
                 Ok(Output::Transmit(transmit)) => {
                     if let Some(transaction) = leg.check_into_the_unknown(&transmit) {
                         apply(Effect::Expect(transaction));
                     }
                     apply(Effect::Transmit(transmit));
                 }
-                Ok(Output::Event(event)) => core.event(event, now),
+                Ok(Output::Event(event)) => {
+                    core.pace = Pace::Behind;
+                    core.event(event, now);
+                }
                 Ok(Output::Timeout(_)) if !leg.rtc.is_alive() => core.drop_leg(),
                 Ok(Output::Timeout(at)) => {
                     if let Some((mid, write)) = core.writes.pop_front() {
                         leg.write_rtp(mid, write);
-                        moved = false;
-                    } else if moved {
+                        core.pace = Pace::Due;
+                    } else if core.pace == Pace::Moved {
                         wake = Some(at);
                         break;
                     } else {
-                        moved = true;
-                        if let Err(error) = leg.rtc.handle_input(str0m::Input::Timeout(now)) {
-                            failure = Some(error);
-                            core.drop_leg();
-                        }
+                        core.pace = Pace::Due;
                     }
                 }
                 Err(error) => {
