@@ -14,6 +14,10 @@ use voxcast::wire::ids::VoiceKey;
 use voxcast::wire::media::{AudioTurn, FRAME_TICKS, MediaTime, VoiceFrames};
 use voxcast::wire::signal::{ClientMsg, ServerMsg, VoiceCard};
 
+/// The program's allocator, which is part of what is measured.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10)), 3479);
 const HOME: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1)), 50_000);
 const FRAME: Duration = Duration::from_millis(20);
