@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use actix::Addr;
+use slab::Slab;
 use str0m::net::Transmit;
 use tokio::sync::Notify;
 
@@ -75,7 +76,7 @@ pub struct Hub {
     /// Sessions by the id that clients resume with.
     pub ids: RefCell<HashMap<SessionId, SessionKey>>,
     /// Those who want turns of audio.
-    pub audience: RefCell<HashMap<SessionKey, Addr<Session>>>,
+    pub audience: RefCell<Slab<Addr<Session>>>,
     /// The timer looks at the queue anew.
     pub rearmed: Notify,
     /// The outbox has something.
@@ -172,7 +173,6 @@ impl Hub {
         self.demux.borrow_mut().forget(key);
         self.deadlines.borrow_mut().disarm(key);
         self.sessions.borrow_mut().remove(&key);
-        self.audience.borrow_mut().remove(&key);
         self.ids.borrow_mut().remove(id);
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix::prelude::*;
 use bytes::Bytes;
@@ -122,7 +123,10 @@ pub struct Session {
     door: Option<Recipient<ToClient>>,
     door_key: DoorKey,
     state: Option<SessionState>,
-    listening: bool,
+    /// Our place in the audience.
+    seat: Option<usize>,
+    /// The tick that is on its way; an earlier one than needed does no harm.
+    armed: Option<Instant>,
     _place: Place,
 }
 
@@ -144,7 +148,8 @@ impl Session {
             door: None,
             door_key: DoorKey::default(),
             state: None,
-            listening: false,
+            seat: None,
+            armed: None,
             _place: place,
         }
     }
@@ -178,8 +183,11 @@ impl Session {
             })
         });
         match drained {
-            Ok(Some(wake)) => hub.arm(*key, wake),
-            Ok(None) => {}
+            Ok(Some(wake)) if self.armed.is_none_or(|armed| wake < armed) => {
+                self.armed = Some(wake);
+                hub.arm(*key, wake);
+            }
+            Ok(_) => {}
             Err(error) => {
                 hub.metrics.failure();
                 tracing::info!(session = ?self.id, %error, "peer connection given up");
@@ -197,15 +205,13 @@ impl Session {
         let state = Some(self.core.state());
         self.hub.metrics.session(self.state, state);
         self.state = state;
-        let listening = self.core.is_listening();
-        if listening != self.listening {
-            self.listening = listening;
-            let mut audience = self.hub.audience.borrow_mut();
-            if listening {
-                audience.insert(self.key, ctx.address());
-            } else {
-                audience.remove(&self.key);
+        match (self.core.is_listening(), self.seat) {
+            (true, None) => self.seat = Some(self.hub.audience.borrow_mut().insert(ctx.address())),
+            (false, Some(seat)) => {
+                self.seat = None;
+                self.hub.audience.borrow_mut().remove(seat);
             }
+            _ => {}
         }
     }
 }
@@ -220,6 +226,9 @@ impl Actor for Session {
 
     fn stopped(&mut self, _ctx: &mut Context<Self>) {
         self.hub.metrics.session(self.state.take(), None);
+        if let Some(seat) = self.seat.take() {
+            self.hub.audience.borrow_mut().remove(seat);
+        }
         self.hub.forget(self.key, &self.id);
     }
 }
@@ -244,6 +253,7 @@ impl Handler<Tick> for Session {
     type Result = ();
 
     fn handle(&mut self, _: Tick, ctx: &mut Context<Self>) {
+        self.armed = None;
         self.step(Input::Tick, ctx);
     }
 }

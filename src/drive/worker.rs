@@ -162,7 +162,7 @@ impl Handler<Play> for Worker {
 
     fn handle(&mut self, Play { turn, under_way }: Play, _ctx: &mut Context<Self>) {
         under_way.fetch_sub(1, Ordering::AcqRel);
-        for session in self.hub.audience.borrow().values() {
+        for (_, session) in self.hub.audience.borrow().iter() {
             if session.try_send(Turn(turn.clone())).is_err() {
                 self.hub.metrics.turn_dropped();
             }
