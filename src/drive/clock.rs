@@ -1,6 +1,6 @@
 //! The only clock: everybody else is handed `now`. It refuses to be set.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// Reads monotonic time.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,6 +12,13 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this file is the one clock")]
     pub fn now(self) -> Instant {
         Instant::now()
+    }
+
+    /// The time of day, as the kernel stamps packets.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this file is the one clock")]
+    pub fn wall(self) -> SystemTime {
+        SystemTime::now()
     }
 }
 

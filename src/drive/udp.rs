@@ -178,7 +178,8 @@ impl MediaSocket {
     }
 }
 
-fn address(storage: SockaddrStorage) -> Option<SocketAddr> {
+/// What the system says of an address, if it is one of IP.
+pub(super) fn address(storage: SockaddrStorage) -> Option<SocketAddr> {
     let v4 = storage.as_sockaddr_in().map(|addr| SocketAddr::V4((*addr).into()));
     v4.or_else(|| storage.as_sockaddr_in6().map(|addr| SocketAddr::V6((*addr).into())))
 }

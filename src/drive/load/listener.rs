@@ -1,30 +1,25 @@
-//! One listener: its WebSocket, its UDP socket, its peer connection. It measures and asks for nothing that a browser would not.
+//! One listener's signalling: it joins, starts the voice, and leaves. It asks for nothing that a browser would not.
 
-use std::cell::RefCell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use str0m::rtp::RtpPacket;
 use thiserror::Error;
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use crate::engine::caller::{Caller, CallerEffect, CallerHost};
-use crate::wire::media::{FRAME_SAMPLES, SAMPLE_RATE};
+use crate::engine::caller::{Caller, CallerHost};
 
 use super::super::clock::Clock;
+use super::pump::{Peer, Pump};
 use super::report::Heard;
 
 /// A server that does not answer by then does not.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// One listener in so many decodes what it hears.
-const SAMPLE: u16 = 50;
-/// Quieter than this, a frame of a tone is no tone: -40 dB of full scale.
-const SILENCE: f32 = 0.01;
-
 /// Why a listener ended early.
 #[derive(Debug, Error)]
 pub enum ListenerError {
@@ -84,6 +79,8 @@ pub struct Listener {
     target: Target,
     host: CallerHost,
     clock: Clock,
+    pump: Arc<Pump>,
+    heard: Arc<Mutex<Heard>>,
 }
 
 impl std::fmt::Debug for Listener {
@@ -92,89 +89,63 @@ impl std::fmt::Debug for Listener {
     }
 }
 
-/// What one listener has received.
-struct Ear {
-    started: Option<Instant>,
-    last: Option<(u64, Instant)>,
-    decoder: Option<opus::Decoder>,
-}
-
 impl Listener {
     /// A listener that has not begun.
     #[must_use]
-    pub fn new(target: Target, host: CallerHost, clock: Clock) -> Self {
-        Self { target, host, clock }
+    pub fn new(target: Target, host: CallerHost, clock: Clock, pump: Arc<Pump>, heard: Arc<Mutex<Heard>>) -> Self {
+        Self { target, host, clock, pump, heard }
     }
 
-    /// Joins, starts the voice, listens until `until`, closes. Counts gaps from `from` on.
+    /// Joins, starts the voice, listens until `until`, closes.
     ///
     /// # Errors
     /// What ended it before.
-    pub async fn run(self, heard: &RefCell<Heard>, from: Instant, until: Instant) -> Result<(), ListenerError> {
+    pub async fn run(self, until: Instant) -> Result<(), ListenerError> {
         let begun = self.clock.now();
         let stream = TcpStream::connect(&self.target.authority).await?;
         let (server, own) = (stream.peer_addr()?.ip().to_canonical(), stream.local_addr()?.ip().to_canonical());
         let (mut ws, _) = client_async(format!("ws://{}/ws", self.target.authority), stream).await.map_err(Box::new)?;
-        let socket = UdpSocket::bind(SocketAddr::new(own, 0)).await?;
-        let local = socket.local_addr()?;
+        let socket = UdpSocket::bind(SocketAddr::new(own, 0))?;
+        socket.set_nonblocking(true)?;
         say(&mut ws, &json!({"type": "hello", "token": self.target.token})).await?;
-        let acknowledged = self.answer(&mut ws, "hello_ack").await?;
-        debug_assert!(acknowledged.get("session_id").is_some());
-        let (mut caller, offer) = Caller::listener(&self.host, local, self.clock.now());
+        self.answer(&mut ws, "hello_ack").await?;
+        let (mut caller, offer) = Caller::listener(&self.host, socket.local_addr()?, self.clock.now());
         say(&mut ws, &json!({"type": "webrtc_offer", "sdp": offer})).await?;
         let answer = self.answer(&mut ws, "webrtc_answer").await?;
         caller.accept(&reachable(answer["sdp"].as_str().unwrap_or_default(), server))?;
 
-        let decoder =
-            if local.port() % SAMPLE == 0 { opus::Decoder::new(SAMPLE_RATE, opus::Channels::Mono).ok() } else { None };
-        let mut ear = Ear { started: None, last: None, decoder };
-        let mut buffer = vec![0; 2048];
-        loop {
-            let now = self.clock.now();
-            let (mut connected, mut closed, mut out) = (false, false, Vec::new());
-            let wake = caller.run(now, |effect| match effect {
-                CallerEffect::Transmit(transmit) => out.push(transmit),
-                CallerEffect::Connected => connected = true,
-                CallerEffect::Packet(packet) => ear.hear(&packet, now, now >= from && now < until, heard),
-                CallerEffect::KeyframeWanted(_) => {}
-                CallerEffect::Closed => closed = true,
-            })?;
-            for transmit in out {
-                // A full buffer loses a check or a report, which both come again.
-                drop(socket.try_send_to(&transmit.contents, transmit.destination));
-            }
-            if closed {
-                return Err(ListenerError::Refused("the peer connection was closed".into()));
-            }
-            if connected {
-                heard.borrow_mut().join(now.saturating_duration_since(begun));
-                say(&mut ws, &json!({"type": "start", "voice_id": self.target.voice})).await?;
-                ear.started = Some(self.clock.now());
-            }
-            if now >= until {
-                break;
-            }
-            if ear.started.is_none() && now >= begun + PATIENCE {
-                return Err(ListenerError::NoAnswer);
-            }
-            tokio::select! {
-                received = socket.recv_from(&mut buffer) => {
-                    let (length, source) = received?;
-                    // Bytes that are none of WebRTC's are nothing to a listener either.
-                    drop(caller.receive(source, local, &buffer[..length], self.clock.now()));
+        let (connected, joined) = oneshot::channel();
+        let (ended, mut over) = oneshot::channel();
+        let started = Arc::new(OnceLock::new());
+        let place = self.pump.add(Peer { socket, caller, started: started.clone(), connected, ended }).await?;
+        let listened = async {
+            let patience = (begun + PATIENCE).into();
+            let at = tokio::select! {
+                joined = tokio::time::timeout_at(patience, joined) => joined.map_err(|_| ListenerError::NoAnswer)?,
+                failure = &mut over => return Err(failure.unwrap_or(ListenerError::NoAnswer)),
+            };
+            let took = at.map_err(|_| ListenerError::NoAnswer)?.saturating_duration_since(begun);
+            self.heard.lock().unwrap_or_else(PoisonError::into_inner).join(took);
+            let _ = started.set(self.clock.wall());
+            say(&mut ws, &json!({"type": "start", "voice_id": self.target.voice})).await?;
+            loop {
+                tokio::select! {
+                    frame = ws.next() => match frame {
+                        // Pings are answered by the library, with the next word.
+                        Some(Ok(Message::Text(text))) if text.contains("\"type\":\"error\"") => return Err(ListenerError::Refused(text.to_string())),
+                        Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(ListenerError::NoAnswer),
+                        Some(Ok(_)) => ws.flush().await.map_err(Box::new)?,
+                    },
+                    failure = &mut over => return Err(failure.unwrap_or(ListenerError::NoAnswer)),
+                    () = tokio::time::sleep_until(until.into()) => return Ok(()),
                 }
-                frame = ws.next() => match frame {
-                    // Pings are answered by the library, with the next word.
-                    Some(Ok(Message::Text(text))) if text.contains("\"type\":\"error\"") => return Err(ListenerError::Refused(text.to_string())),
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(ListenerError::NoAnswer),
-                    Some(Ok(_)) => ws.flush().await.map_err(Box::new)?,
-                },
-                () = tokio::time::sleep_until(wake.min(until).into()) => {}
             }
         }
+        .await;
+        self.pump.remove(place);
         // The run is over: who does not take our goodbye finds out by itself.
         drop(ws.close(None).await);
-        Ok(())
+        listened
     }
 
     /// Waits for a message of this type; an `error` ends the wait.
@@ -208,34 +179,4 @@ fn reachable(answer: &str, server: IpAddr) -> String {
         |candidate: &str| candidate.split(' ').nth(4).and_then(|ip| ip.parse::<IpAddr>().ok()) == Some(server);
     let narrowed = crate::wire::sdp::retain_candidates(answer, at_server);
     if narrowed.contains("a=candidate:") { narrowed } else { answer.to_owned() }
-}
-
-impl Ear {
-    fn hear(&mut self, packet: &RtpPacket, now: Instant, measured: bool, heard: &RefCell<Heard>) {
-        let mut heard = heard.borrow_mut();
-        let seq = *packet.seq_no;
-        match self.last {
-            None => {
-                if let Some(started) = self.started {
-                    heard.first(now.saturating_duration_since(started));
-                }
-            }
-            Some((before, _)) if seq <= before => return heard.late(),
-            Some((before, at)) if measured => heard.packet(now.saturating_duration_since(at), seq - before - 1),
-            Some(_) => {}
-        }
-        let beginning = self.last.is_none();
-        self.last = Some((seq, now));
-        if let Some(decoder) = &mut self.decoder {
-            // Frames have 20 ms here; a longer one does not fit and counts as silent.
-            let mut samples = [0.0_f32; FRAME_SAMPLES];
-            let loud = decoder
-                .decode_float(&packet.payload, &mut samples, false)
-                .is_ok_and(|count| samples[..count].iter().any(|sample| sample.abs() > SILENCE));
-            // The first frame fades in.
-            if !loud && !beginning {
-                heard.silent();
-            }
-        }
-    }
 }

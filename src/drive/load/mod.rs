@@ -2,10 +2,10 @@
 
 mod listener;
 mod process;
+mod pump;
 mod report;
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -17,6 +17,7 @@ use crate::engine::caller::CallerHost;
 use super::clock::Clock;
 use super::limits;
 pub use listener::{Listener, ListenerError, Target};
+use pump::{Pump, wall};
 pub use report::{Heard, Report};
 
 /// How often progress is told while it runs.
@@ -28,6 +29,9 @@ pub enum LoadError {
     /// The address is none of a server's.
     #[error("URL: {0}")]
     Url(String),
+    /// The system has no thread or no file for us.
+    #[error(transparent)]
+    System(#[from] std::io::Error),
     /// Nobody could listen.
     #[error("no listener joined; the first one failed with: {0}")]
     Nobody(String),
@@ -42,26 +46,28 @@ pub async fn run(args: &LoadArgs) -> Result<Report, LoadError> {
     let target = Target::parse(&args.url, args.token.expose(), &args.voice).map_err(LoadError::Url)?;
     // A WebSocket and a UDP socket each.
     limits::raise_open_files(usize::try_from(args.listeners.get()).unwrap_or(usize::MAX).saturating_mul(2));
-    let heard = Rc::new(RefCell::new(Heard::default()));
+    let heard = Arc::new(Mutex::new(Heard::default()));
+    let lock = || heard.lock().unwrap_or_else(PoisonError::into_inner);
     let host = CallerHost::default();
     let mut listeners = JoinSet::new();
     let step = Duration::from_secs(1) / args.ramp.get();
     let begun = clock.now();
     let ramped = begun + step * args.listeners.get();
     let until = ramped + args.duration;
+    // What is measured is measured while all listen: from the end of the ramp to the end of the run.
+    let from = wall(clock.wall()) + (ramped - begun);
+    let pump = Arc::new(Pump::start(clock, heard.clone(), from, from + args.duration)?);
     tracing::info!(listeners = args.listeners.get(), "joining");
     for place in 0..args.listeners.get() {
         tokio::time::sleep_until((begun + step * place).into()).await;
-        let listener = Listener::new(target.clone(), host.clone(), clock);
-        let heard = heard.clone();
-        // What is measured is measured while all listen: from the end of the ramp to the end of the run.
-        listeners.spawn_local(async move { listener.run(&heard, ramped, until).await });
+        let listener = Listener::new(target.clone(), host.clone(), clock, pump.clone(), heard.clone());
+        listeners.spawn_local(listener.run(until));
     }
     let before = args.pid.and_then(process::usage);
     let measured_from = clock.now();
     while clock.now() < until {
         tokio::time::sleep_until((clock.now() + PROGRESS).min(until).into()).await;
-        tracing::info!("{}", heard.borrow().progress());
+        tracing::info!("{}", lock().progress());
     }
     let used = args.pid.and_then(process::usage).zip(before);
     let took = clock.now().saturating_duration_since(measured_from);
@@ -69,11 +75,12 @@ pub async fn run(args: &LoadArgs) -> Result<Report, LoadError> {
     while let Some(ended) = listeners.join_next().await {
         match ended {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => failure = Some(heard.borrow_mut().failed(error.to_string())),
-            Err(error) => failure = Some(heard.borrow_mut().failed(error.to_string())),
+            Ok(Err(error)) => failure = Some(lock().failed(error.to_string())),
+            Err(error) => failure = Some(lock().failed(error.to_string())),
         }
     }
-    let heard = heard.borrow();
+    drop(pump);
+    let heard = lock();
     if heard.joined() == 0 {
         return Err(LoadError::Nobody(failure.unwrap_or_else(|| "nothing".into())));
     }

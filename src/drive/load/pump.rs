@@ -1,0 +1,453 @@
+//! The UDP sockets of all listeners on one thread: one system call per packet, counted by its header and the kernel's time stamp. It
+//! speaks no signalling.
+//!
+//! Listeners of one machine must cost less than the server that they measure. Everything but RTP goes to a listener's peer connection,
+//! and so does one packet of RTP in fifty, so that reports go back as from a browser; one listener in fifty decrypts and decodes all.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io::{self, IoSliceMut};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
+use nix::sys::time::TimeSpec;
+use slab::Slab;
+use tokio::sync::oneshot;
+
+use crate::engine::caller::{Caller, CallerEffect};
+use crate::wire::classify::{Class, classify};
+use crate::wire::media::{FRAME_SAMPLES, SAMPLE_RATE};
+
+use super::super::clock::Clock;
+use super::super::udp::address;
+use super::listener::ListenerError;
+use super::report::Heard;
+
+/// One listener in so many decodes what it hears.
+const SAMPLE: usize = 50;
+/// One packet in so many goes to the peer connection of a listener that does not.
+const FED: u64 = 50;
+/// Quieter than this, a frame of a tone is no tone: -40 dB of full scale.
+const SILENCE: f32 = 0.01;
+/// Longer than any datagram of WebRTC.
+const LONGEST: usize = 2048;
+/// Sockets told of in one system call.
+const EVENTS: usize = 512;
+/// Pause after a round of nothing but audio. Packets carry the kernel's stamp, so it costs no truth, and it spares the server what no
+/// listener behind a network asks of it: to wake us once for every packet.
+const NAP: Duration = Duration::from_millis(1);
+/// The event that says that there are orders.
+const ORDERS: u64 = u64::MAX;
+
+/// What one listener brings.
+pub struct Peer {
+    /// Bound, and not blocking.
+    pub socket: UdpSocket,
+    /// Answered, not connected yet.
+    pub caller: Caller,
+    /// When `start` was said.
+    pub started: Arc<OnceLock<SystemTime>>,
+    /// Told when media is connected.
+    pub connected: oneshot::Sender<Instant>,
+    /// Told when the peer connection has ended.
+    pub ended: oneshot::Sender<ListenerError>,
+}
+
+enum Order {
+    Add(Box<Peer>, oneshot::Sender<usize>),
+    Remove(usize),
+    Stop,
+}
+
+/// The thread that listens.
+pub struct Pump {
+    orders: Sender<Order>,
+    bell: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Pump {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pump").finish_non_exhaustive()
+    }
+}
+
+impl Pump {
+    /// Starts the thread; what is heard between `from` and `until` is measured.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn start(clock: Clock, heard: Arc<Mutex<Heard>>, from: Duration, until: Duration) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
+        epoll.add(bell.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, ORDERS))?;
+        let (orders, inbox) = mpsc::channel();
+        let room = Room {
+            clock,
+            epoll,
+            bell: bell.clone(),
+            inbox,
+            heard,
+            seats: Slab::new(),
+            deadlines: BinaryHeap::new(),
+            joined: 0,
+            window: (from, until),
+            buffer: vec![0; LONGEST],
+            control: nix::cmsg_space!(TimeSpec),
+        };
+        let thread = thread::Builder::new().name("voxcast-load".into()).spawn(move || room.run())?;
+        Ok(Self { orders, bell, thread: Some(thread) })
+    }
+
+    /// Hands a listener over; returns its place.
+    ///
+    /// # Errors
+    /// When the thread is gone.
+    pub async fn add(&self, peer: Peer) -> Result<usize, ListenerError> {
+        let (place, told) = oneshot::channel();
+        self.order(Order::Add(Box::new(peer), place));
+        told.await.map_err(|_| ListenerError::NoAnswer)
+    }
+
+    /// A listener leaves, with a goodbye.
+    pub fn remove(&self, place: usize) {
+        self.order(Order::Remove(place));
+    }
+
+    fn order(&self, order: Order) {
+        // A thread that is gone has been told to stop, or has panicked, which its listeners notice.
+        if self.orders.send(order).is_ok() {
+            let _ = self.bell.write(1);
+        }
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.order(Order::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Room {
+    clock: Clock,
+    epoll: Epoll,
+    bell: Arc<EventFd>,
+    inbox: Receiver<Order>,
+    heard: Arc<Mutex<Heard>>,
+    seats: Slab<Seat>,
+    /// When peer connections want to run; an entry whose time is not its seat's is of the past.
+    deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
+    joined: usize,
+    /// In wall time.
+    window: (Duration, Duration),
+    buffer: Vec<u8>,
+    control: Vec<u8>,
+}
+
+struct Seat {
+    peer: Peer,
+    local: SocketAddr,
+    ear: Ear,
+    deadline: Option<Instant>,
+    connected: bool,
+    /// Taken when the peer connection ends.
+    open: bool,
+}
+
+/// What one listener has received.
+#[derive(Default)]
+struct Ear {
+    ssrc: Option<u32>,
+    /// The newest extended sequence number, and when it came.
+    last: Option<(u64, Duration)>,
+    decoder: Option<opus::Decoder>,
+    decoded: u64,
+}
+
+impl Room {
+    fn run(mut self) {
+        let mut events = vec![EpollEvent::empty(); EVENTS];
+        loop {
+            let now = self.clock.now();
+            let wait = self.deadlines.peek().map(|Reverse((at, _))| at.saturating_duration_since(now));
+            // Rounded up: a tick that comes a moment early would be asked for again.
+            let wait = wait.map_or(EpollTimeout::NONE, |wait| {
+                EpollTimeout::try_from(wait + Duration::from_millis(1)).unwrap_or(EpollTimeout::MAX)
+            });
+            let count = match self.epoll.wait(&mut events, wait) {
+                Ok(count) => count,
+                Err(nix::errno::Errno::EINTR) => 0,
+                Err(error) => {
+                    tracing::error!(%error, "load client");
+                    return;
+                }
+            };
+            let heard = self.heard.clone();
+            let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = self.clock.now();
+            let mut audio_only = count > 0;
+            for event in &events[..count] {
+                match usize::try_from(event.data()) {
+                    Ok(place) if event.data() != ORDERS => audio_only &= self.read(place, now, &mut heard),
+                    _ => {
+                        audio_only = false;
+                        let _ = self.bell.read();
+                        if self.orders(now, &mut heard).is_break() {
+                            return;
+                        }
+                    }
+                }
+            }
+            while let Some(Reverse((at, place))) = self.deadlines.peek().copied()
+                && at <= now
+            {
+                self.deadlines.pop();
+                if self.seats.get(place).is_some_and(|seat| seat.deadline == Some(at)) {
+                    self.advance(place, now, &mut heard);
+                }
+            }
+            drop(heard);
+            if audio_only && count < EVENTS {
+                thread::sleep(NAP);
+            }
+        }
+    }
+
+    fn orders(&mut self, now: Instant, heard: &mut Heard) -> std::ops::ControlFlow<()> {
+        while let Ok(order) = self.inbox.try_recv() {
+            match order {
+                Order::Add(peer, place) => match self.add(*peer) {
+                    Ok(added) => {
+                        let _ = place.send(added);
+                        self.advance(added, now, heard);
+                    }
+                    Err(error) => tracing::warn!(%error, "load client"),
+                },
+                Order::Remove(place) => self.remove(place, now),
+                Order::Stop => {
+                    let places: Vec<_> = self.seats.iter().map(|(place, _)| place).collect();
+                    for place in places {
+                        self.remove(place, now);
+                    }
+                    return std::ops::ControlFlow::Break(());
+                }
+            }
+        }
+        std::ops::ControlFlow::Continue(())
+    }
+
+    fn add(&mut self, peer: Peer) -> io::Result<usize> {
+        setsockopt(&peer.socket, sockopt::ReceiveTimestampns, &true)?;
+        let local = peer.socket.local_addr()?;
+        let sampled = self.joined.is_multiple_of(SAMPLE);
+        self.joined += 1;
+        let decoder = if sampled { opus::Decoder::new(SAMPLE_RATE, opus::Channels::Mono).ok() } else { None };
+        let ear = Ear { decoder, ..Ear::default() };
+        let entry = self.seats.vacant_entry();
+        let place = entry.key();
+        self.epoll.add(peer.socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, place as u64))?;
+        entry.insert(Seat { peer, local, ear, deadline: None, connected: false, open: true });
+        Ok(place)
+    }
+
+    fn remove(&mut self, place: usize, now: Instant) {
+        if let Some(mut seat) = self.seats.try_remove(place) {
+            let Peer { socket, caller, .. } = &mut seat.peer;
+            caller.close();
+            let goodbye = caller.run(now, |effect| {
+                if let CallerEffect::Transmit(transmit) = effect {
+                    drop(socket.send_to(&transmit.contents, transmit.destination));
+                }
+            });
+            // Closed already, by the other side.
+            drop(goodbye);
+            let _ = self.epoll.delete(socket.as_fd());
+        }
+    }
+
+    /// Takes one datagram of a listener; the system tells again when there are more. Returns whether it was audio.
+    fn read(&mut self, place: usize, now: Instant, heard: &mut Heard) -> bool {
+        let Some(seat) = self.seats.get_mut(place) else { return false };
+        let mut slices = [IoSliceMut::new(&mut self.buffer)];
+        let received = recvmsg::<SockaddrStorage>(
+            seat.peer.socket.as_raw_fd(),
+            &mut slices,
+            Some(&mut self.control),
+            MsgFlags::MSG_DONTWAIT,
+        );
+        // Errors of a UDP socket are of datagrams that went out before.
+        let Ok(message) = received else { return false };
+        let stamp = message.cmsgs().ok().and_then(|mut messages| {
+            messages.find_map(|message| match message {
+                ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
+                _ => None,
+            })
+        });
+        let (source, length) = (message.address.and_then(address), message.bytes);
+        let bytes = &self.buffer[..length];
+        let Some(source) = source else { return false };
+        let audio = classify(bytes) == Class::Rtp;
+        if audio {
+            let stamp = stamp.unwrap_or_else(|| wall(self.clock.wall()));
+            let feed = seat.ear.hear(bytes, stamp, self.window, seat.peer.started.get(), heard);
+            if !feed {
+                return true;
+            }
+        }
+        // Bytes that are none of WebRTC's are nothing to a listener either.
+        drop(seat.peer.caller.receive(source, seat.local, bytes, now));
+        self.advance(place, now, heard);
+        audio
+    }
+
+    /// Runs a peer connection until it waits.
+    fn advance(&mut self, place: usize, now: Instant, heard: &mut Heard) {
+        let Some(Seat { peer, ear, deadline, connected, open, .. }) = self.seats.get_mut(place) else { return };
+        if !*open {
+            return;
+        }
+        let mut joined = false;
+        let mut closed = false;
+        let Peer { socket, caller, .. } = &mut *peer;
+        let ran = caller.run(now, |effect| match effect {
+            // A full buffer loses a check or a report, which both come again.
+            CallerEffect::Transmit(transmit) => drop(socket.send_to(&transmit.contents, transmit.destination)),
+            CallerEffect::Connected => joined = true,
+            CallerEffect::Packet(packet) => ear.decode(&packet.payload, heard),
+            CallerEffect::KeyframeWanted(_) => {}
+            CallerEffect::Closed => closed = true,
+        });
+        if joined && !*connected {
+            *connected = true;
+            let (gone, _) = oneshot::channel();
+            let _ = std::mem::replace(&mut peer.connected, gone).send(now);
+        }
+        let failure = match ran {
+            Ok(at) if !closed => {
+                *deadline = Some(at);
+                self.deadlines.push(Reverse((at, place)));
+                return;
+            }
+            Ok(_) => ListenerError::Refused("the peer connection was closed".into()),
+            Err(error) => error.into(),
+        };
+        *open = false;
+        *deadline = None;
+        let (gone, _) = oneshot::channel();
+        let _ = std::mem::replace(&mut peer.ended, gone).send(failure);
+    }
+}
+
+impl Ear {
+    /// Counts a packet of RTP; returns whether the peer connection is to have it too.
+    fn hear(
+        &mut self,
+        bytes: &[u8],
+        stamp: Duration,
+        (from, until): (Duration, Duration),
+        started: Option<&SystemTime>,
+        heard: &mut Heard,
+    ) -> bool {
+        // The class is known, so the header is there (RFC 3550 section 5.1).
+        let seq = u16::from_be_bytes([bytes[2], bytes[3]]);
+        let ssrc = u32::from_be_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
+        if *self.ssrc.get_or_insert(ssrc) != ssrc {
+            return true;
+        }
+        let Some((before, at)) = self.last else {
+            if let Some(started) = started {
+                heard.first(stamp.saturating_sub(wall(*started)));
+            }
+            self.last = Some((u64::from(seq) + (1 << 16), stamp));
+            return true;
+        };
+        let extended = extend(before, seq);
+        if extended <= before {
+            heard.late();
+            return self.decoder.is_some();
+        }
+        if stamp >= from && stamp < until {
+            heard.packet(stamp.saturating_sub(at), extended - before - 1);
+        }
+        self.last = Some((extended, stamp));
+        self.decoder.is_some() || extended.is_multiple_of(FED)
+    }
+
+    /// Decodes what was decrypted, if this listener does.
+    fn decode(&mut self, payload: &[u8], heard: &mut Heard) {
+        let Some(decoder) = &mut self.decoder else { return };
+        // Frames have up to 60 ms.
+        let mut samples = [0.0_f32; 3 * FRAME_SAMPLES];
+        let loud = decoder
+            .decode_float(payload, &mut samples, false)
+            .is_ok_and(|count| samples[..count].iter().any(|sample| sample.abs() > SILENCE));
+        self.decoded += 1;
+        // The first frame fades in.
+        if !loud && self.decoded > 1 {
+            heard.silent();
+        }
+    }
+}
+
+/// The extended sequence number next to `before` that ends in `seq` (RFC 3550 appendix A.1).
+fn extend(before: u64, seq: u16) -> u64 {
+    let [.., high, low] = before.to_be_bytes();
+    let ahead = seq.wrapping_sub(u16::from_be_bytes([high, low]));
+    if ahead < 1 << 15 { before + u64::from(ahead) } else { before.saturating_sub(u64::from(ahead.wrapping_neg())) }
+}
+
+/// Time since 1970, as the kernel stamps packets.
+pub(super) fn wall(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequence_numbers_go_on_across_their_end() {
+        let start = (1 << 16) + 65_534;
+        assert_eq!([65_535, 0, 1, 5].map(|seq| extend(start, seq)), [start + 1, start + 2, start + 3, start + 7]);
+        assert_eq!([65_534, 65_533, 60_000].map(|seq| extend(start, seq)), [start, start - 1, start - 5534]);
+    }
+
+    fn packet(seq: u16) -> Vec<u8> {
+        let mut bytes = vec![0x80, 111];
+        bytes.extend(seq.to_be_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(7_u32.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn what_comes_is_counted_and_one_in_fifty_is_fed() {
+        let (mut ear, mut heard) = (Ear::default(), Heard::default());
+        let window = (Duration::from_secs(10), Duration::from_secs(20));
+        let started = UNIX_EPOCH + Duration::from_millis(9_990);
+        let mut fed = 0;
+        for number in 0..200_u16 {
+            if number == 100 {
+                continue;
+            }
+            let stamp = Duration::from_secs(10) + Duration::from_millis(20) * u32::from(number);
+            fed += u32::from(ear.hear(&packet(number.wrapping_sub(3)), stamp, window, Some(&started), &mut heard));
+        }
+        assert!((4..=6).contains(&fed), "the first, and one in fifty: {fed}");
+        let late = ear.hear(&packet(90), Duration::from_secs(15), window, Some(&started), &mut heard);
+        assert!(!late);
+        let report = super::super::Report::new(1, Duration::from_secs(10), &heard, None);
+        assert_eq!((report.packets, report.lost, report.late), (198, 0, 1));
+        assert!((report.first_packet_ms[0] - 10.0).abs() < 1e-6);
+    }
+}
