@@ -29,6 +29,8 @@ use super::playout::AudienceNote;
 pub const GRACE: Duration = Duration::from_secs(10);
 /// Candidates that are kept before an offer comes.
 const EARLY_CANDIDATES: usize = 32;
+/// How long a drain's finding is relied upon at most: ten packets.
+const REST: Duration = Duration::from_millis(200);
 /// Seconds of audio between two `generation_tick`.
 const TICK_SECONDS: u64 = 10;
 /// What `speak` and `prompt` are told.
@@ -124,7 +126,18 @@ pub struct SessionCore {
     effects: VecDeque<Effect>,
     writes: VecDeque<(Mid, RtpWrite)>,
     pace: Pace,
+    /// Set by a drain that ran to str0m's timeout.
+    rest: Option<Rest>,
     dirty: bool,
+}
+
+/// What a drain that ran dry has found: nothing more is to come before `wake`, if nothing is put in.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    /// When str0m wants a tick.
+    wake: Instant,
+    /// Until then a packet of audio brings forth nothing but itself.
+    until: Instant,
 }
 
 /// How far str0m's clock is with what was put in: it sends on the move of its clock.
@@ -135,6 +148,8 @@ enum Pace {
     /// Nothing can have come out yet: a packet was queued, or time is all that was put in. A drain before the clock moves would
     /// cost a third of a packet and find nothing.
     Due,
+    /// As [`Pace::Due`], and one packet of audio is all that was put in.
+    Written,
     /// The clock moved with what was put in.
     Moved,
 }
@@ -165,6 +180,7 @@ impl SessionCore {
             effects: VecDeque::new(),
             writes: VecDeque::new(),
             pace: Pace::Behind,
+            rest: None,
             dirty: false,
         }
     }
@@ -375,7 +391,7 @@ impl SessionCore {
             return;
         };
         leg.write(packet, now);
-        self.pace = Pace::Due;
+        self.pace = Pace::Written;
         let ticks = leg.playout.played() / (TICK_SECONDS * u64::from(SAMPLE_RATE));
         if let Some(told) = &mut self.generation
             && *told < ticks
@@ -508,10 +524,12 @@ impl Drain<'_> {
         let Self { core, now } = self;
         let mut failure = None;
         let mut wake = None;
+        // str0m's law is to drain to the timeout. To find again that nothing else waits costs a third of a packet.
+        let mut rest = core.rest.take().filter(|rest| core.pace == Pace::Written && now < rest.until);
         loop {
             core.effects.drain(..).for_each(&mut apply);
             let Some(leg) = &mut core.leg else { break };
-            let output = if core.pace == Pace::Due {
+            let output = if matches!(core.pace, Pace::Due | Pace::Written) {
                 core.pace = Pace::Moved;
                 leg.rtc.handle_input(str0m::Input::Timeout(now)).and_then(|()| leg.rtc.poll_output())
             } else {
@@ -522,9 +540,17 @@ impl Drain<'_> {
                     if let Some(transaction) = leg.check_into_the_unknown(&transmit) {
                         apply(Effect::Expect(transaction));
                     }
+                    // Anything but the packet itself shows that there was more than it.
+                    rest = rest.filter(|_| classify(&transmit.contents) == Class::Rtp);
                     apply(Effect::Transmit(transmit));
+                    if rest.is_some() {
+                        core.rest = rest;
+                        wake = rest.map(|rest| rest.wake);
+                        break;
+                    }
                 }
                 Ok(Output::Event(event)) => {
+                    rest = None;
                     core.pace = Pace::Behind;
                     core.event(event, now);
                 }
@@ -534,6 +560,7 @@ impl Drain<'_> {
                         leg.write_rtp(mid, write);
                         core.pace = Pace::Due;
                     } else if core.pace == Pace::Moved {
+                        core.rest = Some(Rest { wake: at, until: at.min(now + REST) });
                         wake = Some(at);
                         break;
                     } else {

@@ -2,6 +2,7 @@
 
 use super::ear::{assert_continuous, listen, median_pitch};
 use super::net::{Net, ms, secs};
+use crate::engine::session::Input;
 
 const VOICES: [(&str, f64); 3] = [("sine-220", 220.0), ("sine-440", 440.0), ("sine-880", 880.0)];
 /// Frames of 20 ms in a minute.
@@ -128,4 +129,19 @@ fn a_peer_that_says_goodbye_is_let_go_at_once() {
     assert_eq!(net.routes(), (0, 0));
     net.run_for(ms(100));
     assert!(!net.is_on_air(), "nobody listens any more\n{}", net.story());
+}
+
+#[test]
+fn between_deadlines_a_packet_brings_forth_nothing_but_itself() {
+    let mut net = Net::seeded(12);
+    let who = net.call("sine-440");
+    for round in 0..1_500_u64 {
+        // One to twelve turns, so that the last drain was a short one or a whole one, and every kind of deadline lies between.
+        net.run_for(ms(20 * (1 + round % 12)));
+        let sent = net.record(who).sent.iter().filter(|sent| !sent.up).count();
+        // It changes nothing and drains to the end.
+        net.socket(who, Input::Attached);
+        let more: Vec<_> = net.record(who).sent.iter().filter(|sent| !sent.up).skip(sent).collect();
+        assert!(more.is_empty(), "round {round}: {more:?} was held back");
+    }
 }
