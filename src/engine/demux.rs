@@ -40,7 +40,7 @@ pub enum DropReason {
     /// From an address that ICE has not accepted.
     #[error("unknown_source")]
     UnknownSource,
-    /// The session's mailbox is full.
+    /// The session's mailbox is full, or its worker's.
     #[error("mailbox_full")]
     MailboxFull,
     /// The session refused it: stale, malformed or not authentic.
@@ -99,6 +99,15 @@ impl Demux {
     /// Without this the answer would be dropped whenever it overtakes the peer's own check, and ICE would ask again 250 ms later.
     pub fn expect(&mut self, transaction: [u8; 12], key: SessionKey) {
         claim(&mut self.by_check, &mut self.owned, |owned| &mut owned.checks, CHECKS_PER_SESSION, transaction, key);
+    }
+
+    /// Another worker has proof of `path` now, which is newer than ours.
+    pub fn cede(&mut self, path: Path) {
+        if let Some(key) = self.by_path.remove(&path)
+            && let Some(owned) = self.owned.get_mut(&key)
+        {
+            owned.paths.retain(|known| *known != path);
+        }
     }
 
     /// The session ended, or its `PeerConnection` did.
@@ -277,6 +286,7 @@ mod tests {
         Register(u8, u32),
         Learn(u16, u32),
         Expect(u8, u32),
+        Cede(u16),
         Forget(u32),
         Route(u16, Vec<u8>),
     }
@@ -286,6 +296,7 @@ mod tests {
             (any::<u8>(), 0..6_u32).prop_map(|(ufrag, key)| Op::Register(ufrag, key)),
             (0..200_u16, 0..6_u32).prop_map(|(port, key)| Op::Learn(port, key)),
             (any::<u8>(), 0..6_u32).prop_map(|(check, key)| Op::Expect(check, key)),
+            (0..200_u16).prop_map(Op::Cede),
             (0..6_u32).prop_map(Op::Forget),
             (0..200_u16, proptest::collection::vec(any::<u8>(), 0..80))
                 .prop_map(|(port, bytes)| Op::Route(port, bytes)),
@@ -302,6 +313,7 @@ mod tests {
                     Op::Register(ufrag, key) => { demux.register(&format!("{key}-{ufrag}"), SessionKey(key)); live.insert(SessionKey(key)); }
                     Op::Learn(port, key) => { demux.learn(path(port), SessionKey(key)); live.insert(SessionKey(key)); }
                     Op::Expect(check, key) => { demux.expect([check; 12], SessionKey(key)); live.insert(SessionKey(key)); }
+                    Op::Cede(port) => { demux.cede(path(port)); prop_assert!(demux.route(path(port), &[22; 64]).is_err()); }
                     Op::Forget(key) => { demux.forget(SessionKey(key)); live.remove(&SessionKey(key)); }
                     Op::Route(port, bytes) => if let Ok(key) = demux.route(path(port), &bytes) { prop_assert!(live.contains(&key)); }
                 }

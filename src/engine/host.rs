@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use str0m::config::{CryptoProvider, DtlsCert};
 
-use crate::wire::ids::VoiceKey;
+use crate::wire::ids::{VoiceKey, WorkerId};
 use crate::wire::sdp::IceCredentials;
 use crate::wire::signal::VoiceCard;
 
@@ -29,6 +29,7 @@ pub struct Profile {
 }
 
 /// What all sessions of a worker share.
+#[derive(Clone)]
 pub struct Host {
     /// The cryptography that str0m uses.
     pub crypto: Arc<CryptoProvider>,
@@ -60,6 +61,12 @@ impl Host {
         Self { crypto, certificate, entropy, worker, voices }
     }
 
+    /// The same for another worker: sessions of one process share its certificate.
+    #[must_use]
+    pub fn of_worker(&self, worker: char) -> Self {
+        Self { worker, ..self.clone() }
+    }
+
     /// Bytes from the cryptographic source.
     #[must_use]
     pub fn random<const N: usize>(&self) -> [u8; N] {
@@ -72,9 +79,8 @@ impl Host {
     /// wants 24 and 128).
     #[must_use]
     pub fn ice_credentials(&self) -> IceCredentials {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let word =
-            |bytes: &[u8]| bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 63)])).collect::<String>();
+        let letter = |byte: &u8| char::from(WorkerId::ALPHABET[usize::from(byte & 63)]);
+        let word = |bytes: &[u8]| bytes.iter().map(letter).collect::<String>();
         IceCredentials {
             ufrag: format!("{}{}", self.worker, word(&self.random::<7>())),
             pwd: word(&self.random::<24>()),

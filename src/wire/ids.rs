@@ -55,6 +55,32 @@ impl FromStr for SessionId {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SessionKey(pub u32);
 
+/// Names a media worker inside the process: its place, below [`WorkerId::MOST`].
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct WorkerId(pub u8);
+
+impl WorkerId {
+    /// As many as one character of a ufrag can name.
+    pub const MOST: u8 = 64;
+
+    /// The characters that a ufrag may have (RFC 8839 section 5.4), which is also the alphabet of base64.
+    pub const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+    /// The first character of this worker's ufrags.
+    #[must_use]
+    pub fn letter(self) -> char {
+        char::from(Self::ALPHABET[usize::from(self.0 % Self::MOST)])
+    }
+
+    /// The worker whose ufrags begin like this one.
+    #[must_use]
+    pub fn of_ufrag(ufrag: &str) -> Option<Self> {
+        let first = ufrag.bytes().next()?;
+        let place = Self::ALPHABET.iter().position(|letter| *letter == first)?;
+        u8::try_from(place).ok().map(Self)
+    }
+}
+
 /// Names a shared voice inside the process: its place in the list of voices.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct VoiceKey(pub u16);
@@ -75,6 +101,15 @@ mod tests {
         for text in ["", "00", &"0".repeat(31), &"0".repeat(33), &"g".repeat(32), &"é".repeat(16)] {
             assert_eq!(text.parse::<SessionId>(), Err(NotASessionId), "{text}");
         }
+    }
+
+    #[test]
+    fn a_ufrag_names_its_worker() {
+        for place in 0..WorkerId::MOST {
+            let worker = WorkerId(place);
+            assert_eq!(WorkerId::of_ufrag(&format!("{}rest", worker.letter())), Some(worker));
+        }
+        assert_eq!([WorkerId::of_ufrag(""), WorkerId::of_ufrag("é"), WorkerId::of_ufrag("-")], [None; 3]);
     }
 
     #[test]
