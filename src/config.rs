@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -21,17 +21,22 @@ use thiserror::Error;
 
 use crate::engine::access::{AllowedOrigins, AuthMode, DEV_TOKEN, Origin, Secret, SecretFault};
 use crate::logging::{LogFilter, LogFormat};
+use crate::wire::ids::WorkerId;
 
 /// What stands for a variable that nobody set; also shown by `--help`. The others are off by default.
-const DEFAULTS: [(&str, &str); 7] = [
+const DEFAULTS: [(&str, &str); 8] = [
     ("HOST", "::"),
     ("PORT", "8080"),
     ("TRUSTED_PROXIES", "127.0.0.0/8,::1"),
+    ("WORKERS", CORES),
     ("MAX_SESSIONS", "10000"),
     ("MEDIA_PORT", "3479"),
     ("LOG", "info"),
     ("LOG_FORMAT", "human"),
 ];
+
+/// A media worker for each.
+const CORES: &str = "cores";
 
 /// Largest `.env` that is read: a typing error in a path must not read a disk.
 const DOTENV_BYTES: u64 = 64 * 1024;
@@ -65,6 +70,8 @@ pub struct Config {
     pub auth: AuthMode,
     /// `MAX_SESSIONS`: more are refused.
     pub max_sessions: NonZeroU32,
+    /// `WORKERS`: threads that carry media, 1 to 64.
+    pub workers: u8,
     /// `MEDIA_PORT`: ICE, DTLS and SRTP. 0 lets the system choose.
     pub media_port: u16,
     /// `PUBLIC_IP`: what is advertised instead of the host's own addresses.
@@ -370,6 +377,9 @@ struct ServeFlags {
     /// Most sessions at a time; more are refused.
     #[arg(long, value_name = "N", help_heading = "Who may come in")]
     max_sessions: Option<String>,
+    /// Threads that carry the audio, each with its own sessions: 1 to 64, or `cores` for as many as this process may use.
+    #[arg(long, value_name = "N", help_heading = "Audio")]
+    workers: Option<String>,
     /// UDP port of the audio (ICE, DTLS, SRTP).
     ///
     /// 0 lets the system choose.
@@ -425,6 +435,7 @@ impl ServeFlags {
             trusted_proxies: env.required("TRUSTED_PROXIES", self.trusted_proxies, trusted_proxies)?,
             auth: own_token.map_or_else(|| AuthMode::Dev { random: random_token(entropy) }, AuthMode::Token),
             max_sessions: env.required("MAX_SESSIONS", self.max_sessions, max_sessions)?,
+            workers: env.required("WORKERS", self.workers, workers)?,
             media_port,
             public_ip: env.parsed("PUBLIC_IP", self.public_ip, public_ip)?.unwrap_or_default(),
             log: log.unwrap_or_default(),
@@ -489,6 +500,18 @@ fn random_token(entropy: [u8; 16]) -> Secret {
 
 fn port_number(text: &str) -> Result<u16, String> {
     whole(text).ok_or_else(|| format!("{text:?} is not a port number (0 to 65535)"))
+}
+
+fn workers(text: &str) -> Result<u8, String> {
+    if text == CORES {
+        // A system that does not tell has one.
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        return Ok(u8::try_from(cores).unwrap_or(WorkerId::MOST).min(WorkerId::MOST));
+    }
+    let most = WorkerId::MOST;
+    whole(text)
+        .filter(|count| (1..=most).contains(count))
+        .ok_or_else(|| format!("{text:?} is not a number of workers (1 to {most}, or {CORES})"))
 }
 
 fn max_sessions(text: &str) -> Result<NonZeroU32, String> {
@@ -663,6 +686,8 @@ mod tests {
             ("MEDIA_PORT", "-1", "MEDIA_PORT: \"-1\" is not a port number (0 to 65535)"),
             ("MEDIA_PORT", "8080", "MEDIA_PORT: 8080 is PORT too, media needs a port of its own"),
             ("MAX_SESSIONS", "0", "MAX_SESSIONS: \"0\" is not a number of sessions (1 or more)"),
+            ("WORKERS", "0", "WORKERS: \"0\" is not a number of workers (1 to 64, or cores)"),
+            ("WORKERS", "65", "WORKERS: \"65\" is not a number of workers (1 to 64, or cores)"),
             ("HOST", "localhost", "HOST: \"localhost\" is not an IP address such as ::, 0.0.0.0 or 127.0.0.1"),
             ("HOST", "224.0.0.1", "HOST: 224.0.0.1 is a multicast address"),
             ("TLS_CERT", "cert.pem", "TLS_KEY: is missing, and TLS_CERT is set"),

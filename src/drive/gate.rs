@@ -3,18 +3,22 @@
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use actix::Addr;
+use actix::{Addr, Recipient};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::engine::access::{Access, ClientAddr, Visitor};
 use crate::engine::attempts::Attempts;
 use crate::engine::door::{Admission, Wishes};
+use crate::engine::session::Profile;
+use crate::wire::ids::SessionId;
 use crate::wire::signal::{SignalFault, VoiceCard};
 
 use super::clock::Clock;
+use super::hub::{Capacity, Directory};
 use super::metrics::Metrics;
-use super::worker::Worker;
+use super::session::ToClient;
+use super::worker::{Open, Opened, Resume, Worker};
 
 /// What every connection needs to know.
 pub struct Gate {
@@ -26,8 +30,12 @@ pub struct Gate {
     pub access: Access,
     /// Who has guessed how often.
     pub attempts: Mutex<Attempts>,
-    /// Opens sessions.
-    pub worker: Addr<Worker>,
+    /// Keep sessions, each its own.
+    pub workers: Vec<Addr<Worker>>,
+    /// How many sessions there may be.
+    pub capacity: Capacity,
+    /// Which worker has which session.
+    pub directory: Directory,
     /// What can be heard.
     pub voices: Vec<VoiceCard>,
     /// Turns true when the server goes away.
@@ -43,6 +51,31 @@ impl std::fmt::Debug for Gate {
 }
 
 impl Gate {
+    /// Resumes a session if it is still there, else opens one on the worker that has the fewest.
+    ///
+    /// # Errors
+    /// When there is no room, or the server goes away.
+    pub async fn open(
+        &self,
+        resume: Option<SessionId>,
+        profile: Profile,
+        client: IpAddr,
+        door: Recipient<ToClient>,
+    ) -> Result<(Opened, SessionId), SignalFault> {
+        if let Some(id) = resume
+            && let Some((worker, key)) = self.directory.find(&id)
+            && let Some(worker) = self.workers.get(usize::from(worker.0))
+            && let Ok(Some(opened)) = worker.send(Resume { key, client, door: door.clone() }).await
+        {
+            return Ok((opened, id));
+        }
+        let place = self.capacity.take().ok_or(SignalFault::OverCapacity("the server is full"))?;
+        let worker = self.workers.get(usize::from(place.worker.0)).ok_or(SignalFault::Internal)?;
+        let opened = worker.send(Open { place, profile, client, door }).await.map_err(|_| SignalFault::Internal)??;
+        let id = opened.id.ok_or(SignalFault::Internal)?;
+        Ok((opened, id))
+    }
+
     /// Asks access control about a token; `wrong` is what a wrong one is told.
     #[must_use]
     pub fn admit(&self, token: &str, knock: &Knock, wrong: SignalFault) -> Admission {

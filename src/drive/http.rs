@@ -145,7 +145,7 @@ async fn voices(gate: web::Data<Gate>) -> HttpResponse {
 }
 
 async fn ready(gate: web::Data<Gate>) -> HttpResponse {
-    if *gate.draining.borrow() || !gate.worker.connected() {
+    if *gate.draining.borrow() || gate.workers.iter().any(|worker| !worker.connected()) {
         problem(StatusCode::SERVICE_UNAVAILABLE, "The server takes no sessions now.")
     } else {
         HttpResponse::Ok().content_type(ContentType::plaintext()).body("ready\n")

@@ -4,61 +4,162 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use actix::Addr;
 use slab::Slab;
 use str0m::net::Transmit;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::engine::deadline::DeadlineQueue;
-use crate::engine::demux::Demux;
+use crate::engine::demux::{Demux, DropReason, Path};
+use crate::engine::joins::JoinQueue;
+use crate::engine::load::Load;
+use crate::engine::neighbours::Neighbours;
 use crate::engine::playout::AudienceNote;
 use crate::engine::session::Host;
-use crate::wire::ids::{SessionId, SessionKey};
+use crate::wire::ids::{SessionId, SessionKey, WorkerId};
 
 use super::audio::AudioHandle;
 use super::clock::Clock;
 use super::metrics::Metrics;
 use super::outbox::Outbox;
-use super::session::Session;
+use super::post::{Parcel, Post};
+use super::session::{Admitted, Datagram, FromClient, Session};
 use super::udp::MediaSocket;
 
-/// How many sessions the process has, against how many it may have.
+/// How many sessions the process has, against how many it may have, and on which worker.
 #[derive(Clone, Debug)]
-pub struct Capacity(Arc<(AtomicU32, u32)>);
+pub struct Capacity(Arc<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    most: u32,
+    used: AtomicU32,
+    by_worker: Box<[AtomicU32]>,
+}
 
 impl Capacity {
-    /// Room for `most` sessions.
+    /// Room for `most` sessions on so many workers.
     #[must_use]
-    pub fn new(most: u32) -> Self {
-        Self(Arc::new((AtomicU32::new(0), most)))
+    pub fn new(most: u32, workers: u8) -> Self {
+        let by_worker = (0..workers).map(|_| AtomicU32::new(0)).collect();
+        Self(Arc::new(Counts { most, used: AtomicU32::new(0), by_worker }))
     }
 
-    /// Takes one place, if there is one.
+    /// Takes one place on the worker with the fewest sessions, if there is one.
     #[must_use]
     pub fn take(&self) -> Option<Place> {
-        let (used, most) = &*self.0;
-        let taken = used.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| (used < *most).then_some(used + 1));
-        taken.is_ok().then(|| Place(self.clone()))
+        let Counts { most, used, by_worker } = &*self.0;
+        used.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| (used < *most).then_some(used + 1)).ok()?;
+        let (place, count) = by_worker.iter().enumerate().min_by_key(|(_, count)| count.load(Ordering::Acquire))?;
+        count.fetch_add(1, Ordering::AcqRel);
+        Some(Place { capacity: self.clone(), worker: WorkerId(u8::try_from(place).ok()?) })
+    }
+
+    /// Sessions of each worker.
+    pub fn by_worker(&self) -> impl Iterator<Item = u32> {
+        self.0.by_worker.iter().map(|count| count.load(Ordering::Acquire))
     }
 }
 
 /// One session's place; given back when it is dropped.
 #[derive(Debug)]
-pub struct Place(Capacity);
+pub struct Place {
+    capacity: Capacity,
+    /// Where the session is to live.
+    pub worker: WorkerId,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Capacity(inner) = &self.0;
-        inner.0.fetch_sub(1, Ordering::AcqRel);
+        let Counts { used, by_worker, .. } = &*self.capacity.0;
+        used.fetch_sub(1, Ordering::AcqRel);
+        if let Some(count) = by_worker.get(usize::from(self.worker.0)) {
+            count.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// Where the sessions of the process live, by the id that clients resume with.
+#[derive(Clone, Debug, Default)]
+pub struct Directory(Arc<Mutex<HashMap<SessionId, (WorkerId, SessionKey)>>>);
+
+impl Directory {
+    /// Where this session lives.
+    #[must_use]
+    pub fn find(&self, id: &SessionId) -> Option<(WorkerId, SessionKey)> {
+        self.lock().get(id).copied()
+    }
+
+    fn insert(&self, id: SessionId, at: (WorkerId, SessionKey)) {
+        self.lock().insert(id, at);
+    }
+
+    fn remove(&self, id: &SessionId) {
+        self.lock().remove(id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, (WorkerId, SessionKey)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a worker shares with the rest of the process.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// Reads time.
+    pub clock: Clock,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Tells the audio engine who listens.
+    pub audio: AudioHandle,
+    /// Where sessions live.
+    pub directory: Directory,
+    /// The way to the other workers.
+    pub post: Post,
+}
+
+/// A heavy step of a join, which waits in line.
+#[derive(Debug)]
+pub enum JoinStep {
+    /// An offer.
+    Offer {
+        /// Whose.
+        session: Addr<Session>,
+        /// What.
+        offer: FromClient,
+        /// Whether the session took it.
+        taken: oneshot::Sender<bool>,
+    },
+    /// A datagram of a DTLS handshake.
+    Handshake {
+        /// Whose.
+        session: Addr<Session>,
+        /// What.
+        datagram: Datagram,
+    },
+}
+
+impl JoinStep {
+    /// Lets the session take the step, and waits until it has.
+    pub async fn take(self) {
+        match self {
+            Self::Offer { session, offer, taken } => {
+                // A session that is gone takes nothing, and a door that is gone need not know.
+                let _ = taken.send(session.send(Admitted(offer)).await.unwrap_or(false));
+            }
+            Self::Handshake { session, datagram } => drop(session.send(datagram).await),
+        }
     }
 }
 
 /// The shared state of one worker.
 pub struct Hub {
+    /// Which worker this is.
+    pub id: WorkerId,
     /// Reads time.
     pub clock: Clock,
     /// Counts.
@@ -73,16 +174,29 @@ pub struct Hub {
     pub demux: RefCell<Demux>,
     /// Sessions by their key.
     pub sessions: RefCell<HashMap<SessionKey, Addr<Session>>>,
-    /// Sessions by the id that clients resume with.
-    pub ids: RefCell<HashMap<SessionId, SessionKey>>,
+    /// What is known of other workers.
+    pub neighbours: RefCell<Neighbours>,
+    /// What they send.
+    pub parcels: RefCell<mpsc::Receiver<Parcel>>,
     /// Those who want turns of audio.
     pub audience: RefCell<Slab<Addr<Session>>>,
+    /// How long turns take.
+    pub load: RefCell<Load>,
+    /// When the turn began that is being played.
+    pub turn_began: Cell<Option<Instant>>,
+    /// A turn was handed to the audience.
+    pub turned: Notify,
+    /// A heavy step waits.
+    pub joining: Notify,
     /// The timer looks at the queue anew.
     pub rearmed: Notify,
     /// The outbox has something.
     pub filled: Notify,
+    joins: RefCell<JoinQueue<JoinStep>>,
     deadlines: RefCell<DeadlineQueue>,
     outbox: RefCell<Outbox>,
+    directory: Directory,
+    post: Post,
     next_key: Cell<u32>,
 }
 
@@ -93,30 +207,109 @@ impl std::fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// An empty one over `sockets`.
+    /// An empty one for worker `id`, over `sockets`.
     #[must_use]
     pub fn new(
-        clock: Clock,
-        metrics: Metrics,
+        id: WorkerId,
+        common: Common,
         host: Arc<Host>,
-        audio: AudioHandle,
+        parcels: mpsc::Receiver<Parcel>,
         sockets: &[Rc<MediaSocket>],
     ) -> Self {
+        let Common { clock, metrics, audio, directory, post } = common;
         Self {
+            id,
             clock,
             host,
             audio,
             candidates: sockets.iter().map(|socket| socket.advertised).collect(),
             demux: RefCell::default(),
             sessions: RefCell::default(),
-            ids: RefCell::default(),
+            neighbours: RefCell::new(Neighbours::new(id, post.workers())),
+            parcels: RefCell::new(parcels),
             audience: RefCell::default(),
+            load: RefCell::default(),
+            turn_began: Cell::new(None),
+            turned: Notify::new(),
+            joining: Notify::new(),
+            joins: RefCell::default(),
             rearmed: Notify::new(),
             filled: Notify::new(),
             deadlines: RefCell::default(),
             outbox: RefCell::new(Outbox::new(sockets, metrics.clone())),
+            directory,
+            post,
             next_key: Cell::new(0),
             metrics,
+        }
+    }
+
+    /// A new session is there.
+    pub fn welcome(&self, key: SessionKey, id: SessionId, session: Addr<Session>) {
+        self.sessions.borrow_mut().insert(key, session);
+        self.directory.insert(id, (self.id, key));
+    }
+
+    /// ICE of `key` accepted `path`, by a datagram that came straight or `via` another worker, which must know.
+    pub fn learn(&self, path: Path, key: SessionKey, via: Option<WorkerId>) {
+        self.demux.borrow_mut().learn(path, key);
+        self.neighbours.borrow_mut().forget(path);
+        if let Some(via) = via {
+            self.tell(via, Parcel::Learnt { owner: self.id, path });
+        }
+    }
+
+    /// `key` sends a check whose answer may come to any worker.
+    pub fn expect(&self, transaction: [u8; 12], key: SessionKey) {
+        self.demux.borrow_mut().expect(transaction, key);
+        for worker in self.neighbours.borrow().others() {
+            self.tell(worker, Parcel::Expected { owner: self.id, transaction });
+        }
+    }
+
+    /// What another worker has sent, if anything waits.
+    #[must_use]
+    pub fn next_parcel(&self) -> Option<Parcel> {
+        self.parcels.borrow_mut().try_recv().ok()
+    }
+
+    /// Sends another worker a parcel; one that does not fit is counted.
+    pub fn tell(&self, worker: WorkerId, parcel: Parcel) {
+        if self.post.send(worker, parcel) {
+            self.metrics.forwarded();
+        } else {
+            self.metrics.drop(DropReason::MailboxFull);
+        }
+    }
+
+    /// Puts a heavy step in line; returns whether there was room.
+    pub fn join(&self, step: JoinStep) -> bool {
+        let mut joins = self.joins.borrow_mut();
+        let room = match step {
+            JoinStep::Offer { .. } => joins.offer(step),
+            JoinStep::Handshake { .. } => joins.handshake(step),
+        };
+        if room.is_ok() {
+            self.metrics.join_waits(1);
+            self.joining.notify_one();
+        }
+        room.is_ok()
+    }
+
+    /// The heavy step whose turn it is.
+    pub fn next_join(&self) -> Option<JoinStep> {
+        self.joins.borrow_mut().pop().inspect(|_| self.metrics.join_waits(-1))
+    }
+
+    /// Why nobody can be taken in, if so.
+    #[must_use]
+    pub fn strain(&self) -> Option<&'static str> {
+        if self.load.borrow().is_strained(self.clock.now()) {
+            Some("the server has all that it can carry")
+        } else if self.joins.borrow().is_full() {
+            Some("too many join at this moment, try again")
+        } else {
+            None
         }
     }
 
@@ -173,6 +366,25 @@ impl Hub {
         self.demux.borrow_mut().forget(key);
         self.deadlines.borrow_mut().disarm(key);
         self.sessions.borrow_mut().remove(&key);
-        self.ids.borrow_mut().remove(id);
+        self.directory.remove(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_given_where_there_are_fewest_and_come_back() {
+        let capacity = Capacity::new(6, 3);
+        let mut places: Vec<Place> = (0..6).map(|_| capacity.take().expect("there is room")).collect();
+        assert_eq!(capacity.by_worker().collect::<Vec<_>>(), [2, 2, 2]);
+        assert!(capacity.take().is_none(), "it is full");
+        places.retain(|place| place.worker != WorkerId(1));
+        assert_eq!(capacity.by_worker().collect::<Vec<_>>(), [2, 0, 2]);
+        let next = [capacity.take(), capacity.take()].map(|place| place.map(|place| place.worker));
+        assert_eq!(next, [Some(WorkerId(1)); 2], "each was given back before the next");
+        drop(places);
+        assert_eq!(capacity.by_worker().sum::<u32>(), 0);
     }
 }

@@ -47,6 +47,10 @@ struct Inner {
     lateness: Histogram,
     turns_dropped: Counter,
     turns_skipped: Counter,
+    turn_duration: Histogram,
+    joins_waiting: Gauge,
+    joins_refused: Counter,
+    forwarded: Counter,
     wrong_tokens: Counter,
     failures: Counter,
 }
@@ -77,6 +81,12 @@ impl Metrics {
             lateness: Histogram::new([0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.06]),
             turns_dropped: Counter::default(),
             turns_skipped: Counter::default(),
+            turn_duration: Histogram::new([
+                0.001, 0.002_5, 0.005, 0.01, 0.012_5, 0.015, 0.017_5, 0.02, 0.04, 0.08, 0.16,
+            ]),
+            joins_waiting: Gauge::default(),
+            joins_refused: Counter::default(),
+            forwarded: Counter::default(),
             wrong_tokens: Counter::default(),
             failures: Counter::default(),
         };
@@ -112,6 +122,26 @@ impl Metrics {
             "turns_skipped",
             "Turns of audio that a worker was too far behind for",
             inner.turns_skipped.clone(),
+        );
+        registry.register(
+            "turn_duration_seconds",
+            "How long a worker needs to play a turn of 20 ms to all its listeners",
+            inner.turn_duration.clone(),
+        );
+        registry.register(
+            "joins_waiting",
+            "Offers and DTLS handshakes that wait for their turn",
+            inner.joins_waiting.clone(),
+        );
+        registry.register(
+            "joins_refused",
+            "Clients that a worker with too much to do did not take in",
+            inner.joins_refused.clone(),
+        );
+        registry.register(
+            "forwarded_parcels",
+            "Datagrams of another worker, and what workers tell each other of them",
+            inner.forwarded.clone(),
         );
         registry.register("wrong_tokens", "Tokens that were refused", inner.wrong_tokens.clone());
         registry.register("session_failures", "Peer connections given up by the engine", inner.failures.clone());
@@ -179,6 +209,26 @@ impl Metrics {
     /// A worker was too far behind for a turn.
     pub fn turn_skipped(&self) {
         self.0.turns_skipped.inc();
+    }
+
+    /// A turn was played to all listeners of a worker, in this time.
+    pub fn turn_played(&self, took: Duration) {
+        self.0.turn_duration.observe(took.as_secs_f64());
+    }
+
+    /// One heavy step of a join more (1) or less (-1) waits.
+    pub fn join_waits(&self, change: i64) {
+        self.0.joins_waiting.inc_by(change);
+    }
+
+    /// A worker took somebody not in.
+    pub fn join_refused(&self) {
+        self.0.joins_refused.inc();
+    }
+
+    /// A worker sent another one something.
+    pub fn forwarded(&self) {
+        self.0.forwarded.inc();
     }
 
     /// A token was refused.

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod load;
 pub mod metrics;
 pub mod outbox;
+pub mod post;
 pub mod server;
 pub mod session;
 pub mod udp;

@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use socket2::{Domain, Socket, Type};
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::audio::pace::Lateness;
 use crate::audio::voices::voices;
@@ -21,6 +21,8 @@ use crate::config::{Config, Host as ListenHost, TlsFiles};
 use crate::engine::access::Access;
 use crate::engine::attempts::Attempts;
 use crate::engine::session::Host;
+use crate::wire::ids::WorkerId;
+use crate::wire::media::AudioTurn;
 use crate::wire::signal::VoiceCard;
 
 use super::addresses::{lan_address, media_addresses};
@@ -29,10 +31,11 @@ use super::banner::banner;
 use super::clock::{Clock, entropy};
 use super::gate::Gate;
 use super::http;
-use super::hub::Capacity;
+use super::hub::{Capacity, Common, Directory};
 use super::limits;
 use super::metrics::{AudioCollector, Metrics};
-use super::udp::bind_all;
+use super::post::{Parcel, Post};
+use super::udp::{BoundSocket, MediaPort, PortGuard, bind_all};
 use super::worker::{Play, Retire, Worker};
 
 /// Connections that wait to be accepted.
@@ -78,8 +81,8 @@ pub enum ServeError {
 #[derive(Debug)]
 pub struct Server {
     http: ServerHandle,
-    worker: Addr<Worker>,
-    arbiter: Arbiter,
+    workers: Vec<Staff>,
+    _guard: PortGuard,
     draining: watch::Sender<bool>,
     audio: AudioEngine,
     /// Where HTTP listens.
@@ -102,15 +105,15 @@ impl Server {
         let listener = listen(config.host, config.port)?;
         let http_addr = listener.local_addr()?;
         let addresses = media_addresses(config.host, &config.public_ip).map_err(ServeError::Addresses)?;
-        let sockets = bind_all(&addresses, config.media_port).map_err(ServeError::Media)?;
-        let media_port = sockets.first().map_or(0, |socket| socket.advertised().port());
-        for socket in &sockets {
+        let bound = bind_all(&addresses, config.media_port, config.workers).map_err(ServeError::Media)?;
+        let MediaPort { sockets, port: media_port, guard } = bound;
+        for socket in sockets.iter().take(1).flatten() {
             tracing::info!(address = %socket.advertised(), "media address");
         }
 
         let (metrics, mut registry) = Metrics::new();
-        let workers: Arc<OnceLock<Addr<Worker>>> = Arc::default();
-        let audio = start_audio(clock, metrics.clone(), workers.clone())?;
+        let listeners: Arc<OnceLock<Vec<Addr<Worker>>>> = Arc::default();
+        let audio = start_audio(clock, metrics.clone(), config.workers, listeners.clone())?;
         registry.register_collector(Box::new(AudioCollector(audio.handle())));
 
         let cards: Vec<VoiceCard> = voices()
@@ -120,11 +123,18 @@ impl Server {
                 description: info.description.into(),
             })
             .collect();
-        let host = Arc::new(Host::new(entropy, 'A', cards.clone()));
-        let capacity = Capacity::new(config.max_sessions.get());
-        let arbiter = Arbiter::new();
-        let worker = start_worker(&arbiter, clock, metrics.clone(), host, audio.handle(), sockets, capacity).await?;
-        drop(workers.set(worker.clone()));
+        let host = Host::new(entropy, WorkerId(0).letter(), cards.clone());
+        let capacity = Capacity::new(config.max_sessions.get(), config.workers);
+        let directory = Directory::default();
+        let (post, boxes) = Post::new(config.workers);
+        let common =
+            Common { clock, metrics: metrics.clone(), audio: audio.handle(), directory: directory.clone(), post };
+        let mut workers = Vec::with_capacity(sockets.len());
+        for ((id, sockets), parcels) in (0..).map(WorkerId).zip(sockets).zip(boxes) {
+            workers.push(Staff::start(id, &common, host.of_worker(id.letter()), parcels, sockets).await?);
+        }
+        let addresses = || workers.iter().map(|staff| staff.worker.clone()).collect::<Vec<_>>();
+        drop(listeners.set(addresses()));
 
         let (draining, drained) = watch::channel(false);
         let gate = web::Data::new(Gate {
@@ -132,7 +142,9 @@ impl Server {
             metrics,
             access: Access::new(config.auth.clone(), config.allowed_origins.clone(), config.trusted_proxies.clone()),
             attempts: Mutex::new(Attempts::new()),
-            worker: worker.clone(),
+            workers: addresses(),
+            capacity,
+            directory,
             voices: cards,
             draining: drained,
             registry,
@@ -160,7 +172,7 @@ impl Server {
                 tracing::error!(%error, "HTTP server");
             }
         });
-        Ok(Self { http, worker, arbiter, draining, audio, http_addr, media_port })
+        Ok(Self { http, workers, _guard: guard, draining, audio, http_addr, media_port })
     }
 
     /// What a person is shown.
@@ -172,54 +184,72 @@ impl Server {
     /// Takes no more sessions, says goodbye to all, and stops; within 10 s.
     pub async fn stop(self) {
         self.draining.send_replace(true);
-        if tokio::time::timeout(GOODBYE, self.worker.send(Retire)).await.is_err() {
+        let goodbyes = futures_util::future::join_all(self.workers.iter().map(|staff| staff.worker.send(Retire)));
+        if tokio::time::timeout(GOODBYE, goodbyes).await.is_err() {
             tracing::warn!("sessions did not end in time");
         }
         self.http.stop(true).await;
         self.audio.stop();
-        self.arbiter.stop();
-        if let Err(error) =
-            actix::clock::timeout(Duration::from_secs(1), tokio::task::spawn_blocking(move || self.arbiter.join()))
-                .await
-        {
-            tracing::warn!(%error, "the media worker did not end in time");
+        for staff in &self.workers {
+            staff.arbiter.stop();
+        }
+        let ended =
+            tokio::task::spawn_blocking(move || self.workers.into_iter().for_each(|staff| drop(staff.arbiter.join())));
+        if let Err(error) = tokio::time::timeout(Duration::from_secs(1), ended).await {
+            tracing::warn!(%error, "the media workers did not end in time");
         }
     }
 }
 
-fn start_audio(clock: Clock, metrics: Metrics, worker: Arc<OnceLock<Addr<Worker>>>) -> Result<AudioEngine, ServeError> {
+fn start_audio(
+    clock: Clock,
+    metrics: Metrics,
+    workers: u8,
+    listeners: Arc<OnceLock<Vec<Addr<Worker>>>>,
+) -> Result<AudioEngine, ServeError> {
     /// Turns that a worker may be behind: 160 ms.
     const BEHIND: usize = 8;
-    let under_way = Arc::new(AtomicUsize::new(0));
-    let sink = move |turn, Lateness(late)| {
+    let under_way: Vec<Arc<AtomicUsize>> = (0..workers).map(|_| Arc::default()).collect();
+    let sink = move |turn: Arc<AudioTurn>, Lateness(late)| {
         metrics.turn(late);
-        let Some(worker) = worker.get() else { return };
-        if under_way.load(Ordering::Acquire) >= BEHIND {
-            return metrics.turn_skipped();
+        for (worker, under_way) in listeners.get().into_iter().flatten().zip(&under_way) {
+            if under_way.load(Ordering::Acquire) >= BEHIND {
+                metrics.turn_skipped();
+                continue;
+            }
+            under_way.fetch_add(1, Ordering::AcqRel);
+            worker.do_send(Play { turn: turn.clone(), under_way: under_way.clone() });
         }
-        under_way.fetch_add(1, Ordering::AcqRel);
-        worker.do_send(Play { turn, under_way: under_way.clone() });
     };
     AudioEngine::start(clock, Box::new(sink)).map_err(|error| ServeError::Audio(error.to_string()))
 }
 
-async fn start_worker(
-    arbiter: &Arbiter,
-    clock: Clock,
-    metrics: Metrics,
-    host: Arc<Host>,
-    audio: super::audio::AudioHandle,
-    sockets: Vec<super::udp::BoundSocket>,
-    capacity: Capacity,
-) -> Result<Addr<Worker>, ServeError> {
-    let (tell, told) = tokio::sync::oneshot::channel();
-    // Sockets and the hub belong to the worker's own thread.
-    arbiter.spawn_fn(move || {
-        let worker = Worker::new(clock, metrics, host, audio, sockets, capacity).map(Actor::start);
-        drop(tell.send(worker));
-    });
-    let worker = told.await.map_err(|_| io::Error::other("the media worker did not start"))?;
-    Ok(worker?)
+/// A worker and its thread.
+#[derive(Debug)]
+struct Staff {
+    worker: Addr<Worker>,
+    arbiter: Arbiter,
+}
+
+impl Staff {
+    async fn start(
+        id: WorkerId,
+        common: &Common,
+        host: Host,
+        parcels: mpsc::Receiver<Parcel>,
+        sockets: Vec<BoundSocket>,
+    ) -> Result<Self, ServeError> {
+        let arbiter = Arbiter::new();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let common = common.clone();
+        // Sockets and the hub belong to the worker's own thread.
+        arbiter.spawn_fn(move || {
+            let worker = Worker::new(id, common, Arc::new(host), parcels, sockets).map(Actor::start);
+            drop(tell.send(worker));
+        });
+        let worker = told.await.map_err(|_| io::Error::other("a media worker did not start"))?;
+        Ok(Self { worker: worker?, arbiter })
+    }
 }
 
 /// `[::]` is bound dual stack; on a host without IPv6 it means all of IPv4.

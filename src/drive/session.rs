@@ -1,5 +1,6 @@
 //! The actor of one session: translates messages into inputs of the core and effects into messages and datagrams. It decides nothing.
 
+use std::future::ready;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -7,14 +8,15 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use crate::engine::demux::Path;
 use crate::engine::session::{Effect, Input, SessionCore, SessionState};
-use crate::wire::ids::{SessionId, SessionKey};
+use crate::wire::ids::{SessionId, SessionKey, WorkerId};
 use crate::wire::media::AudioTurn;
-use crate::wire::signal::{ClientMsg, ServerMsg};
+use crate::wire::signal::{ClientMsg, ServerMsg, SignalFault};
 
-use super::hub::{Hub, Place};
+use super::hub::{Hub, JoinStep, Place};
 
 /// Messages that may wait for one session; what does not fit is dropped and counted.
 const MAILBOX: usize = 32;
@@ -25,6 +27,8 @@ const MAILBOX: usize = 32;
 pub struct Datagram {
     /// Where from.
     pub path: Path,
+    /// The worker that received it, if that was another one.
+    pub via: Option<WorkerId>,
     /// Our address as candidates name it.
     pub destination: SocketAddr,
     /// The bytes.
@@ -50,6 +54,11 @@ pub struct FromClient {
     /// What.
     pub message: ClientMsg,
 }
+
+/// An offer whose turn has come; answered as [`FromClient`].
+#[derive(Debug, Message)]
+#[rtype(result = "bool")]
+pub struct Admitted(pub FromClient);
 
 /// A WebSocket takes the session over; the newest one wins.
 #[derive(Debug, Message)]
@@ -155,6 +164,10 @@ impl Session {
     }
 
     fn step(&mut self, input: Input<'_>, ctx: &mut Context<Self>) {
+        self.step_via(input, None, ctx);
+    }
+
+    fn step_via(&mut self, input: Input<'_>, via: Option<WorkerId>, ctx: &mut Context<Self>) {
         let Self { core, hub, door, key, id, .. } = self;
         let mut over = false;
         let drained = core.handle(input, hub.clock.now()).and_then(|drain| {
@@ -167,8 +180,8 @@ impl Session {
                     }
                 }
                 Effect::Register(ufrag) => hub.demux.borrow_mut().register(&ufrag, *key),
-                Effect::Expect(transaction) => hub.demux.borrow_mut().expect(transaction, *key),
-                Effect::Learn(path) => hub.demux.borrow_mut().learn(path, *key),
+                Effect::Expect(transaction) => hub.expect(transaction, *key),
+                Effect::Learn(path) => hub.learn(path, *key, via),
                 Effect::Unroute => hub.demux.borrow_mut().forget(*key),
                 Effect::Audience(note) => hub.note(note),
                 Effect::Joined(took) => {
@@ -198,6 +211,15 @@ impl Session {
             ctx.stop();
         }
         self.account(ctx);
+    }
+
+    /// Takes a client's message, if its door is still ours.
+    fn client(&mut self, FromClient { door, message }: FromClient, ctx: &mut Context<Self>) -> bool {
+        let ours = door == self.door_key && self.door.is_some();
+        if ours {
+            self.step(Input::Client(message), ctx);
+        }
+        ours
     }
 
     /// Keeps counters and the list of listeners true.
@@ -236,8 +258,8 @@ impl Actor for Session {
 impl Handler<Datagram> for Session {
     type Result = ();
 
-    fn handle(&mut self, Datagram { path, destination, bytes }: Datagram, ctx: &mut Context<Self>) {
-        self.step(Input::Datagram { path, destination, bytes: &bytes }, ctx);
+    fn handle(&mut self, Datagram { path, via, destination, bytes }: Datagram, ctx: &mut Context<Self>) {
+        self.step_via(Input::Datagram { path, destination, bytes: &bytes }, via, ctx);
     }
 }
 
@@ -259,14 +281,30 @@ impl Handler<Tick> for Session {
 }
 
 impl Handler<FromClient> for Session {
+    type Result = ResponseFuture<bool>;
+
+    fn handle(&mut self, from: FromClient, ctx: &mut Context<Self>) -> Self::Result {
+        if !matches!(from.message, ClientMsg::Offer(_)) {
+            return Box::pin(ready(self.client(from, ctx)));
+        }
+        // To negotiate is heavy work, which waits in line. Its door reads no further until then.
+        let (taken, told) = oneshot::channel();
+        let session = ctx.address();
+        if self.hub.join(JoinStep::Offer { session, offer: from, taken }) {
+            return Box::pin(async move { told.await.unwrap_or(false) });
+        }
+        self.hub.metrics.join_refused();
+        let fault = SignalFault::OverCapacity("too many join at this moment, try again");
+        let said = self.door.as_ref().map(|door| door.try_send(ToClient::Say(fault.into())));
+        Box::pin(ready(said.is_some_and(|said| said.is_ok())))
+    }
+}
+
+impl Handler<Admitted> for Session {
     type Result = bool;
 
-    fn handle(&mut self, FromClient { door, message }: FromClient, ctx: &mut Context<Self>) -> bool {
-        let ours = door == self.door_key && self.door.is_some();
-        if ours {
-            self.step(Input::Client(message), ctx);
-        }
-        ours
+    fn handle(&mut self, Admitted(from): Admitted, ctx: &mut Context<Self>) -> bool {
+        self.client(from, ctx)
     }
 }
 

@@ -52,17 +52,35 @@ impl BoundSocket {
     }
 }
 
-/// Binds `port` on every address. Port 0 takes one that the system chooses, the same for all.
+/// The media port of all workers.
+#[derive(Debug)]
+pub struct MediaPort {
+    /// For each worker, a socket per address.
+    pub sockets: Vec<Vec<BoundSocket>>,
+    /// The port.
+    pub port: u16,
+    /// Keeps others off while the server runs.
+    pub guard: PortGuard,
+}
+
+/// The same port over TCP, bound and not listening. UDP sockets that share a port let every process of the same user in, unseen, and the
+/// kernel would give it a part of our datagrams; a port over TCP is one process's alone.
+#[derive(Debug)]
+pub struct PortGuard {
+    _sockets: Vec<Socket>,
+}
+
+/// Binds `port` on every address for each of so many workers. Port 0 takes one that the system chooses, the same for all.
 ///
 /// # Errors
 /// Which address could not be bound. With the port given, another program may hold it.
-pub fn bind_all(addresses: &[MediaAddress], port: u16) -> io::Result<Vec<BoundSocket>> {
+pub fn bind_all(addresses: &[MediaAddress], port: u16, workers: u8) -> io::Result<MediaPort> {
     /// A port that is free on one address may be taken on the next.
     const TRIES: usize = 16;
     let mut failure = io::Error::new(io::ErrorKind::AddrNotAvailable, "no usable address");
     for _ in 0..if port == 0 { TRIES } else { 1 } {
-        match bind_once(addresses, port) {
-            Ok(sockets) if !sockets.is_empty() => return Ok(sockets),
+        match bind_once(addresses, port, workers) {
+            Ok(bound) if bound.port != 0 => return Ok(bound),
             Ok(_) => {}
             Err(error) => failure = error,
         }
@@ -70,23 +88,36 @@ pub fn bind_all(addresses: &[MediaAddress], port: u16) -> io::Result<Vec<BoundSo
     Err(failure)
 }
 
-fn bind_once(addresses: &[MediaAddress], mut port: u16) -> io::Result<Vec<BoundSocket>> {
-    let mut sockets = Vec::with_capacity(addresses.len());
+fn bind_once(addresses: &[MediaAddress], mut port: u16, workers: u8) -> io::Result<MediaPort> {
+    let mut sockets: Vec<Vec<BoundSocket>> = (0..workers).map(|_| Vec::with_capacity(addresses.len())).collect();
+    let mut guards = Vec::with_capacity(addresses.len());
     for MediaAddress { bound, advertised } in addresses {
-        let socket = bind(*bound, port)
-            .map_err(|error| io::Error::new(error.kind(), format!("UDP {}: {error}", SocketAddr::new(*bound, port))))?;
-        port = socket.local_addr()?.port();
-        sockets.push(BoundSocket { socket, advertised: SocketAddr::new(*advertised, port) });
+        for (worker, sockets) in sockets.iter_mut().enumerate() {
+            let told = |transport: &'static str, port| {
+                let address = SocketAddr::new(*bound, port);
+                move |error: io::Error| io::Error::new(error.kind(), format!("{transport} {address}: {error}"))
+            };
+            let socket = bind(*bound, port, workers > 1).map_err(told("UDP", port))?;
+            port = socket.local_addr()?.port();
+            if worker == 0 {
+                guards.push(bind_guard(*bound, port).map_err(told("TCP", port))?);
+            }
+            sockets.push(BoundSocket { socket, advertised: SocketAddr::new(*advertised, port) });
+        }
     }
-    Ok(sockets)
+    // Without an address there is no port either.
+    let port = if guards.is_empty() { 0 } else { port };
+    Ok(MediaPort { sockets, port, guard: PortGuard { _sockets: guards } })
 }
 
-fn bind(ip: IpAddr, port: u16) -> io::Result<StdSocket> {
+fn bind(ip: IpAddr, port: u16, shared: bool) -> io::Result<StdSocket> {
     let socket = Socket::new(Domain::for_address(SocketAddr::new(ip, port)), Type::DGRAM, Some(Protocol::UDP))?;
     if ip.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
+    // The kernel gives each peer's datagrams to one of the sockets that share an address.
+    socket.set_reuse_port(shared)?;
     // The system may give less; what matters is looked at below.
     let _ = socket.set_recv_buffer_size(BUFFER);
     let _ = socket.set_send_buffer_size(BUFFER);
@@ -95,6 +126,16 @@ fn bind(ip: IpAddr, port: u16) -> io::Result<StdSocket> {
     }
     socket.bind(&SocketAddr::new(ip, port).into())?;
     Ok(socket.into())
+}
+
+fn bind_guard(ip: IpAddr, port: u16) -> io::Result<Socket> {
+    let address = SocketAddr::new(ip, port);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if ip.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 /// Buffers for one reader.
@@ -182,4 +223,28 @@ impl MediaSocket {
 pub(super) fn address(storage: SockaddrStorage) -> Option<SocketAddr> {
     let v4 = storage.as_sockaddr_in().map(|addr| SocketAddr::V4((*addr).into()));
     v4.or_else(|| storage.as_sockaddr_in6().map(|addr| SocketAddr::V6((*addr).into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_the_port_and_nobody_else_does() {
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        let addresses = [MediaAddress { bound: loopback, advertised: loopback }];
+        let held = bind_all(&addresses, 0, 3).expect("a port is free");
+        assert_eq!(held.sockets.iter().map(Vec::len).collect::<Vec<_>>(), [1; 3]);
+        assert!(
+            held.sockets.iter().flatten().all(|socket| socket.advertised() == SocketAddr::new(loopback, held.port))
+        );
+        for workers in [1, 3] {
+            let error = bind_all(&addresses, held.port, workers).expect_err("it is taken");
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
+        }
+        let port = held.port;
+        drop(held);
+        assert_eq!(bind_all(&addresses, port, 2).expect("it is free again").port, port);
+        assert!(bind_all(&[], 0, 1).is_err(), "no address is no port");
+    }
 }

@@ -1,5 +1,6 @@
 //! The actor of one media worker: reads its sockets, fans audio out, keeps time for its sessions, opens and resumes them.
 
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,18 +9,18 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
+use tokio::sync::mpsc;
 
 use crate::engine::demux::{DropReason, Path, Transport};
 use crate::engine::session::{Host, Profile, SessionCore};
-use crate::wire::ids::SessionId;
+use crate::wire::ids::{SessionId, SessionKey, WorkerId};
 use crate::wire::media::AudioTurn;
 use crate::wire::signal::SignalFault;
 
 use super::addresses::candidates_for;
-use super::audio::AudioHandle;
-use super::clock::{Clock, entropy};
-use super::hub::{Capacity, Hub};
-use super::metrics::Metrics;
+use super::clock::entropy;
+use super::hub::{Common, Hub, JoinStep, Place};
+use super::post::Parcel;
 use super::session::{Attach, Datagram, Line, Session, Shutdown, Tick, ToClient, Turn};
 use super::udp::{BoundSocket, Inbox, MediaSocket};
 
@@ -28,14 +29,26 @@ const MAILBOX: usize = 256;
 /// Sessions ticked in one turn of the loop, so that datagrams and audio never wait for a crowd of deadlines.
 const TICKS: usize = 256;
 
-/// Opens a session, or resumes one.
+/// Opens a session.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Opened, SignalFault>")]
 pub struct Open {
-    /// The session to resume, if it is still there.
-    pub resume: Option<SessionId>,
+    /// Its place, which is on this worker.
+    pub place: Place,
     /// What the session does.
     pub profile: Profile,
+    /// The client's address.
+    pub client: IpAddr,
+    /// The way to the client.
+    pub door: Recipient<ToClient>,
+}
+
+/// Attaches a client to a session that it had, if that is still there.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Opened>")]
+pub struct Resume {
+    /// The session.
+    pub key: SessionKey,
     /// The client's address.
     pub client: IpAddr,
     /// The way to the client.
@@ -47,10 +60,8 @@ pub struct Open {
 pub struct Opened {
     /// The way to it.
     pub line: Line,
-    /// Its name towards the client.
-    pub id: SessionId,
-    /// Whether it was there before.
-    pub resumed: bool,
+    /// Its name towards the client; one that was resumed has it already.
+    pub id: Option<SessionId>,
     /// An address that media goes to.
     pub media: SocketAddr,
 }
@@ -76,56 +87,53 @@ pub struct Retire;
 pub struct Worker {
     hub: Rc<Hub>,
     sockets: Vec<Rc<MediaSocket>>,
-    capacity: Capacity,
     retired: bool,
 }
 
 impl Worker {
-    /// A worker over `sockets`; must be called on the thread that it will live on.
+    /// Worker `id` over `sockets`; must be called on the thread that it will live on.
     ///
     /// # Errors
     /// When the runtime does not take a socket.
     pub fn new(
-        clock: Clock,
-        metrics: Metrics,
+        id: WorkerId,
+        common: Common,
         host: Arc<Host>,
-        audio: AudioHandle,
+        parcels: mpsc::Receiver<Parcel>,
         sockets: Vec<BoundSocket>,
-        capacity: Capacity,
     ) -> std::io::Result<Self> {
         let sockets =
             sockets.into_iter().map(|socket| socket.into_media().map(Rc::new)).collect::<Result<Vec<_>, _>>()?;
-        let hub = Rc::new(Hub::new(clock, metrics, host, audio, &sockets));
-        Ok(Self { hub, sockets, capacity, retired: false })
+        let hub = Rc::new(Hub::new(id, common, host, parcels, &sockets));
+        Ok(Self { hub, sockets, retired: false })
     }
 
     fn open(
         &mut self,
-        resume: Option<SessionId>,
+        place: Place,
         profile: Profile,
         client: IpAddr,
-    ) -> Result<(Addr<Session>, SessionId, bool), SignalFault> {
+    ) -> Result<(Addr<Session>, SessionId), SignalFault> {
         if self.retired {
             return Err(SignalFault::OverCapacity("the server is going away"));
         }
-        let known = resume.and_then(|id| {
-            let key = *self.hub.ids.borrow().get(&id)?;
-            let session = self.hub.sessions.borrow().get(&key)?.clone();
-            Some((session, id, true))
-        });
-        if let Some(known) = known {
-            return Ok(known);
+        if let Some(reason) = self.hub.strain() {
+            self.hub.metrics.join_refused();
+            return Err(SignalFault::OverCapacity(reason));
         }
-        let place = self.capacity.take().ok_or(SignalFault::OverCapacity("the server is full"))?;
         let mut bytes = [0; 16];
         entropy(&mut bytes);
         let (id, key) = (SessionId::from_random(bytes), self.hub.next_key());
         let core = SessionCore::new(self.hub.host.clone(), profile, candidates_for(client, &self.hub.candidates));
         let session = Session::new(core, key, id, self.hub.clone(), place).start();
-        self.hub.sessions.borrow_mut().insert(key, session.clone());
-        self.hub.ids.borrow_mut().insert(id, key);
+        self.hub.welcome(key, id, session.clone());
         tracing::info!(session = ?id, %client, model = ?profile.model, "session opened");
-        Ok((session, id, false))
+        Ok((session, id))
+    }
+
+    /// An address that `client` reaches.
+    fn media(&self, client: IpAddr) -> Option<SocketAddr> {
+        candidates_for(client, &self.hub.candidates).first().copied()
     }
 }
 
@@ -137,7 +145,10 @@ impl Actor for Worker {
         for socket in &self.sockets {
             actix::spawn(read(self.hub.clone(), socket.clone()));
         }
+        actix::spawn(collect(self.hub.clone()));
         actix::spawn(keep_time(self.hub.clone()));
+        actix::spawn(watch_turns(self.hub.clone()));
+        actix::spawn(work_joins(self.hub.clone()));
         actix::spawn(empty_outbox(self.hub.clone()));
     }
 }
@@ -145,14 +156,29 @@ impl Actor for Worker {
 impl Handler<Open> for Worker {
     type Result = ResponseFuture<Result<Opened, SignalFault>>;
 
-    fn handle(&mut self, Open { resume, profile, client, door }: Open, _ctx: &mut Context<Self>) -> Self::Result {
-        let opened = self.open(resume, profile, client);
-        let media = candidates_for(client, &self.hub.candidates).first().copied();
+    fn handle(&mut self, Open { place, profile, client, door }: Open, _ctx: &mut Context<Self>) -> Self::Result {
+        let opened = self.open(place, profile, client);
+        let media = self.media(client);
         Box::pin(async move {
-            let (session, id, resumed) = opened?;
+            let (session, id) = opened?;
             let media = media.ok_or(SignalFault::Internal)?;
             let door = session.send(Attach(door)).await.map_err(|_| SignalFault::Internal)?;
-            Ok(Opened { line: Line::new(session, door), id, resumed, media })
+            Ok(Opened { line: Line::new(session, door), id: Some(id), media })
+        })
+    }
+}
+
+impl Handler<Resume> for Worker {
+    type Result = ResponseFuture<Option<Opened>>;
+
+    fn handle(&mut self, Resume { key, client, door }: Resume, _ctx: &mut Context<Self>) -> Self::Result {
+        let session = self.hub.sessions.borrow().get(&key).filter(|_| !self.retired).cloned();
+        let media = self.media(client);
+        Box::pin(async move {
+            let (session, media) = (session?, media?);
+            // One that ends at this moment is gone.
+            let door = session.send(Attach(door)).await.ok()?;
+            Some(Opened { line: Line::new(session, door), id: None, media })
         })
     }
 }
@@ -162,11 +188,14 @@ impl Handler<Play> for Worker {
 
     fn handle(&mut self, Play { turn, under_way }: Play, _ctx: &mut Context<Self>) {
         under_way.fetch_sub(1, Ordering::AcqRel);
+        let began = self.hub.clock.now();
         for (_, session) in self.hub.audience.borrow().iter() {
             if session.try_send(Turn(turn.clone())).is_err() {
                 self.hub.metrics.turn_dropped();
             }
         }
+        self.hub.turn_began.set(self.hub.turn_began.get().or(Some(began)));
+        self.hub.turned.notify_one();
     }
 }
 
@@ -197,15 +226,20 @@ async fn read(hub: Rc<Hub>, socket: Rc<MediaSocket>) {
             .receive(&mut inbox, |remote, bytes| {
                 hub.metrics.received(bytes.len());
                 let path = Path { transport: Transport::Udp, remote };
-                let routed = hub.demux.borrow().route(path, bytes);
-                let sent = routed.and_then(|key| {
-                    let sessions = hub.sessions.borrow();
-                    let session = sessions.get(&key).ok_or(DropReason::UnknownSource)?;
-                    let datagram =
-                        Datagram { path, destination: socket.advertised, bytes: Bytes::copy_from_slice(bytes) };
-                    session.try_send(datagram).map_err(|_| DropReason::MailboxFull)
+                let delivered = deliver(&hub, path, None, socket.advertised, bytes).or_else(|reason| {
+                    if hub.neighbours.borrow().is_empty() || reason == DropReason::MailboxFull {
+                        return Err(reason);
+                    }
+                    // Whoever owns the path has told so before its peer could send this; the word may wait unread.
+                    while let Some(parcel) = hub.next_parcel() {
+                        accept(&hub, parcel);
+                    }
+                    let owner = hub.neighbours.borrow().owner(path, bytes).ok_or(reason)?;
+                    let bytes = Bytes::copy_from_slice(bytes);
+                    hub.tell(owner, Parcel::Stray { via: hub.id, path, destination: socket.advertised, bytes });
+                    Ok(())
                 });
-                if let Err(reason) = sent {
+                if let Err(reason) = delivered {
                     hub.metrics.drop(reason);
                 }
             })
@@ -217,6 +251,86 @@ async fn read(hub: Rc<Hub>, socket: Rc<MediaSocket>) {
                 tracing::debug!(%error, "media socket");
                 tokio::time::sleep(PAUSE).await;
             }
+        }
+    }
+}
+
+/// Hands a datagram to a session of this worker.
+fn deliver(
+    hub: &Hub,
+    path: Path,
+    via: Option<WorkerId>,
+    destination: SocketAddr,
+    bytes: &[u8],
+) -> Result<(), DropReason> {
+    let key = hub.demux.borrow().route(path, bytes)?;
+    let sessions = hub.sessions.borrow();
+    let session = sessions.get(&key).ok_or(DropReason::UnknownSource)?;
+    let datagram = Datagram { path, via, destination, bytes: Bytes::copy_from_slice(bytes) };
+    let room = if is_handshake(bytes) {
+        hub.join(JoinStep::Handshake { session: session.clone(), datagram })
+    } else {
+        session.try_send(datagram).is_ok()
+    };
+    room.then_some(()).ok_or(DropReason::MailboxFull)
+}
+
+/// Whether a datagram begins with a record of a DTLS handshake (RFC 6347 section 4.1).
+fn is_handshake(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&22)
+}
+
+/// Takes what another worker sent. A stray goes no further than here.
+fn accept(hub: &Hub, parcel: Parcel) {
+    match parcel {
+        Parcel::Stray { via, path, destination, bytes } => {
+            if let Err(reason) = deliver(hub, path, Some(via), destination, &bytes) {
+                hub.metrics.drop(reason);
+            }
+        }
+        Parcel::Learnt { owner, path } => {
+            hub.demux.borrow_mut().cede(path);
+            hub.neighbours.borrow_mut().learn(path, owner);
+        }
+        Parcel::Expected { owner, transaction } => hub.neighbours.borrow_mut().expect(transaction, owner),
+    }
+}
+
+/// Takes what other workers send for as long as there are any.
+async fn collect(hub: Rc<Hub>) {
+    /// Parcels taken in one turn of the loop, as many as datagrams.
+    const PARCELS: usize = 64;
+    let mut taken = 0;
+    while let Some(parcel) = poll_fn(|cx| hub.parcels.borrow_mut().poll_recv(cx)).await {
+        accept(&hub, parcel);
+        taken += 1;
+        if taken == PARCELS {
+            taken = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Takes the heavy steps of joins, one after the other. Each waits for all that is ready before it, so that a worker with much audio
+/// to send joins few, and an idle one as many as come.
+async fn work_joins(hub: Rc<Hub>) {
+    loop {
+        match hub.next_join() {
+            Some(step) => step.take().await,
+            None => hub.joining.notified().await,
+        }
+    }
+}
+
+/// Measures turns. It is woken after the audience, and tasks run in the order of their waking.
+async fn watch_turns(hub: Rc<Hub>) {
+    loop {
+        hub.turned.notified().await;
+        if let Some(began) = hub.turn_began.take() {
+            let now = hub.clock.now();
+            let took = now.saturating_duration_since(began);
+            hub.load.borrow_mut().turn(took, now);
+            hub.metrics.turn_played(took);
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::wire::signal::{ClientMsg, HelloAck, ServerMsg, SignalFault};
 
 use super::gate::{Gate, Knock};
 use super::session::{Line, ToClient};
-use super::worker::{Open, Opened};
+use super::worker::Opened;
 
 /// How often a client is pinged.
 const PING: Duration = Duration::from_secs(10);
@@ -125,20 +125,19 @@ impl Ws {
 
     /// Nothing else is read until the session is there.
     fn attach(&mut self, resume: Option<SessionId>, profile: Profile, ctx: &mut Ctx) {
-        let open = Open { resume, profile, client: self.knock.client.ip(), door: ctx.address().recipient() };
-        let opening = self.gate.worker.send(open).into_actor(self).map(move |opened, ws, ctx| {
-            match opened.unwrap_or(Err(SignalFault::Internal)) {
-                Ok(opened) => ws.attached(opened, profile, ctx),
-                Err(fault) => {
-                    let effects = ws.door.refuse(fault);
-                    ws.apply(effects, ctx);
-                }
+        let (gate, client, door) = (self.gate.clone(), self.knock.client.ip(), ctx.address().recipient());
+        let opening = async move { gate.open(resume, profile, client, door).await };
+        let opening = opening.into_actor(self).map(move |opened, ws, ctx| match opened {
+            Ok((opened, id)) => ws.attached(opened, id, profile, ctx),
+            Err(fault) => {
+                let effects = ws.door.refuse(fault);
+                ws.apply(effects, ctx);
             }
         });
         ctx.wait(opening);
     }
 
-    fn attached(&mut self, Opened { line, id, resumed, media }: Opened, profile: Profile, ctx: &mut Ctx) {
+    fn attached(&mut self, Opened { line, id: new, media }: Opened, id: SessionId, profile: Profile, ctx: &mut Ctx) {
         self.line = Some(line);
         self.admitted.set(true);
         self.door.attached();
@@ -150,7 +149,7 @@ impl Ws {
                 voices: self.gate.voices.clone(),
                 ice_servers: Vec::new(),
                 session_id,
-                resumed,
+                resumed: new.is_none(),
             })
         };
         ctx.text(greeting.to_json());

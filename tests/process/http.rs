@@ -12,7 +12,7 @@ use super::client::{Listener, Socket};
 use super::server::{PATIENCE, Server};
 
 /// Status, headers in lower case, and body.
-fn request(server: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String, String) {
+pub fn request(server: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(server).expect("the server listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n{headers}\r\n").expect("sent");

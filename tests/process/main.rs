@@ -9,3 +9,4 @@ mod lifecycle;
 mod server;
 mod signalling;
 mod sound;
+mod workers;

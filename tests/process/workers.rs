@@ -1,0 +1,108 @@
+//! Several media workers behind one port: whoever the kernel hands a datagram to, the right session gets it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+use voxcast::engine::caller::{Caller, CallerHost};
+
+use super::client::{Listener, Socket};
+use super::heard::pitch;
+use super::http::request;
+use super::server::{Server, TOKEN, now};
+
+/// Peers of each test. The kernel gives the datagrams of each to any worker: that those of all come straight to their own has a
+/// probability of 2^-16 with two.
+const PEERS: usize = 16;
+
+fn metric(server: &Server, name: &str) -> u64 {
+    let (_, _, text) = request(server.http, "GET", "/metrics", "");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map_or(0, |value| value.parse().expect("a count"))
+}
+
+/// A listener's whole story; returns the first character of its session's ICE ufrag, which names the worker.
+fn story(server: &Server) -> char {
+    let mut listener = Listener::connect(server.http);
+    let ufrag = listener.answer.split("a=ice-ufrag:").nth(1).expect("an answer has a ufrag");
+    let worker = ufrag.chars().next().expect("it is not empty");
+    listener.start("sine-440");
+    listener.frames(5);
+    listener.whole(50);
+    let heard = pitch(listener.heard.last(50));
+    assert!((heard - 440.0).abs() < 1.0, "{heard} Hz");
+    // A second offer begins anew with ICE.
+    listener.restart_ice();
+    listener.frames(25);
+    // A client that comes back finds its session wherever that lives.
+    let fresh = Socket::open(server.http, "", &[]).expect("upgraded");
+    drop(std::mem::replace(&mut listener.socket, fresh));
+    listener.socket.say(&json!({"type": "hello", "token": TOKEN, "session": listener.session}));
+    assert!(listener.until(|listener| !listener.said.is_empty()));
+    assert_eq!((&listener.said[0]["type"], &listener.said[0]["resumed"]), (&json!("hello_ack"), &json!(true)));
+    // Long enough for reports and checks of both sides.
+    listener.listen_for(Duration::from_secs(3));
+    listener.socket.close();
+    worker
+}
+
+fn workers_serve_all(workers: usize) {
+    let count = workers.to_string();
+    let server = Server::start(&[("WORKERS", &count)]);
+    let mut placed = BTreeMap::<char, usize>::new();
+    std::thread::scope(|scope| {
+        let peers: Vec<_> = (0..PEERS).map(|_| scope.spawn(|| story(&server))).collect();
+        for peer in peers {
+            *placed.entry(peer.join().expect("every peer is served")).or_default() += 1;
+        }
+    });
+    assert_eq!(placed.len(), workers, "{placed:?}");
+    assert!(placed.values().all(|sessions| *sessions == PEERS / workers), "{placed:?}");
+    assert_eq!(metric(&server, "voxcast_forwarded_parcels_total") > 0, workers > 1);
+    for reason in ["unknown_source", "mailbox_full"] {
+        assert_eq!(metric(&server, &format!("voxcast_dropped_packets_total{{reason=\"{reason}\"}}")), 0, "{reason}");
+    }
+    let mut listeners: Vec<Listener> = (0..workers).map(|_| Listener::connect(server.http)).collect();
+    server.signal("TERM");
+    for listener in &mut listeners {
+        assert!(listener.until(|listener| listener.closed), "no goodbye");
+    }
+    let (status, log) = server.ended();
+    assert!(status.success(), "{log}");
+}
+
+#[test]
+fn a_herd_that_offers_at_once_is_answered_and_disturbs_nobody() {
+    const HERD: usize = 100;
+    let server = Server::start(&[("WORKERS", "1")]);
+    let mut first = Listener::connect(server.http);
+    first.start("sine-220");
+    first.frames(25);
+    let mut herd: Vec<Socket> = (0..HERD).map(|_| Socket::greeted(server.http).0).collect();
+    let (_, offer) = Caller::listener(&CallerHost::default(), "127.0.0.1:9".parse().expect("an address"), now());
+    for socket in &mut herd {
+        socket.say(&json!({"type": "webrtc_offer", "sdp": offer}));
+    }
+    first.whole(25);
+    for socket in &mut herd {
+        assert_eq!(socket.hear()["type"], "webrtc_answer");
+    }
+    assert_eq!(metric(&server, "voxcast_joins_waiting"), 0);
+    first.whole(25);
+    first.heard.assert_no_click(220.0);
+}
+
+#[test]
+fn one_worker_serves_all() {
+    workers_serve_all(1);
+}
+
+#[test]
+fn two_workers_serve_all() {
+    workers_serve_all(2);
+}
+
+#[test]
+fn eight_workers_serve_all() {
+    workers_serve_all(8);
+}
