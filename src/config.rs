@@ -153,6 +153,12 @@ pub struct LoadArgs {
     /// Joins per second.
     #[arg(long, value_name = "N", default_value = "50")]
     pub ramp: NonZeroU32,
+    /// How many of the listeners leave each second once all are there, the oldest first; as many new ones join.
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub churn: u32,
+    /// Connect, and ask for no sound: what a session costs that waits, and what a join does.
+    #[arg(long)]
+    pub silent: bool,
     /// The voice to listen to.
     #[arg(long, value_name = "ID", default_value = "sine-440")]
     pub voice: String,
@@ -788,11 +794,12 @@ mod tests {
             (Duration::from_secs(60), "sine-440", None, false)
         );
         assert_eq!(plain.token.expose(), DEV_TOKEN);
-        let flags = ["https://[::1]", "--listeners=5", "--for=5m", "--ramp=1", "--voice=x", "--pid=7", "--json"];
+        assert_eq!((plain.churn, plain.silent), (0, false));
+        let flags = ["https://[::1]", "--for=5m", "--voice=x", "--pid=7", "--json", "--churn=20", "--silent"];
         let full = load(&flags, &[("AUTH_TOKEN", "correct-horse")]);
         assert_eq!(
-            (full.duration, full.pid.map(NonZeroU32::get), full.json),
-            (Duration::from_secs(300), Some(7), true)
+            (full.duration, full.pid.map(NonZeroU32::get), full.json, full.churn, full.silent),
+            (Duration::from_secs(300), Some(7), true, 20, true)
         );
         assert_eq!(full.token.expose(), "correct-horse");
         let given = load(&["http://h", "--token=battery-staple"], &[("AUTH_TOKEN", "correct-horse")]);

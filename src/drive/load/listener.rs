@@ -45,7 +45,8 @@ pub enum ListenerError {
 pub struct Target {
     authority: String,
     token: String,
-    voice: String,
+    /// What is started; a listener without one stays silent.
+    voice: Option<String>,
 }
 
 impl std::fmt::Debug for Target {
@@ -59,7 +60,7 @@ impl Target {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(url: &str, token: &str, voice: &str) -> Result<Self, String> {
+    pub fn parse(url: &str, token: &str, voice: Option<&str>) -> Result<Self, String> {
         let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url}: expected http://host:port"))?;
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         if authority.is_empty() {
@@ -70,7 +71,7 @@ impl Target {
         } else {
             authority.to_owned()
         };
-        Ok(Self { authority, token: token.to_owned(), voice: voice.to_owned() })
+        Ok(Self { authority, token: token.to_owned(), voice: voice.map(str::to_owned) })
     }
 }
 
@@ -127,7 +128,9 @@ impl Listener {
             let took = at.map_err(|_| ListenerError::NoAnswer)?.saturating_duration_since(begun);
             self.heard.lock().unwrap_or_else(PoisonError::into_inner).join(took);
             let _ = started.set(self.clock.wall());
-            say(&mut ws, &json!({"type": "start", "voice_id": self.target.voice})).await?;
+            if let Some(voice) = &self.target.voice {
+                say(&mut ws, &json!({"type": "start", "voice_id": voice})).await?;
+            }
             loop {
                 tokio::select! {
                     frame = ws.next() => match frame {

@@ -6,7 +6,7 @@ mod pump;
 mod report;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::task::JoinSet;
@@ -18,7 +18,7 @@ use super::clock::Clock;
 use super::limits;
 pub use listener::{Listener, ListenerError, Target};
 use pump::{Pump, wall};
-pub use report::{Heard, Report};
+pub use report::{Heard, Report, ServerUsage};
 
 /// How often progress is told while it runs.
 const PROGRESS: Duration = Duration::from_secs(5);
@@ -43,46 +43,130 @@ pub enum LoadError {
 /// When the address is none, or not one listener joined.
 pub async fn run(args: &LoadArgs) -> Result<Report, LoadError> {
     let clock = Clock;
-    let target = Target::parse(&args.url, args.token.expose(), &args.voice).map_err(LoadError::Url)?;
+    let voice = (!args.silent).then_some(args.voice.as_str());
+    let target = Target::parse(&args.url, args.token.expose(), voice).map_err(LoadError::Url)?;
     // A WebSocket and a UDP socket each.
     limits::raise_open_files(usize::try_from(args.listeners.get()).unwrap_or(usize::MAX).saturating_mul(2));
     let heard = Arc::new(Mutex::new(Heard::default()));
     let lock = || heard.lock().unwrap_or_else(PoisonError::into_inner);
     let host = CallerHost::default();
     let mut listeners = JoinSet::new();
+    let mut failure = None;
     let step = Duration::from_secs(1) / args.ramp.get();
     let begun = clock.now();
     let ramped = begun + step * args.listeners.get();
     let until = ramped + args.duration;
+    let churn = Churn::new(args, ramped);
     // What is measured is measured while all listen: from the end of the ramp to the end of the run.
     let from = wall(clock.wall()) + (ramped - begun);
     let pump = Arc::new(Pump::start(clock, heard.clone(), from, from + args.duration)?);
     tracing::info!(listeners = args.listeners.get(), "joining");
+    let before = args.pid.and_then(process::usage);
     for place in 0..args.listeners.get() {
         tokio::time::sleep_until((begun + step * place).into()).await;
         let listener = Listener::new(target.clone(), host.clone(), clock, pump.clone(), heard.clone());
-        listeners.spawn_local(listener.run(until));
+        listeners.spawn_local(listener.run(churn.leaves(place).min(until)));
     }
-    let before = args.pid.and_then(process::usage);
+    tokio::time::sleep_until(ramped.into()).await;
     let measured_from = clock.now();
-    while clock.now() < until {
-        tokio::time::sleep_until((clock.now() + PROGRESS).min(until).into()).await;
-        tracing::info!("{}", lock().progress());
-    }
-    let used = args.pid.and_then(process::usage).zip(before);
-    let took = clock.now().saturating_duration_since(measured_from);
-    let mut failure = None;
-    while let Some(ended) = listeners.join_next().await {
-        match ended {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => failure = Some(lock().failed(error.to_string())),
-            Err(error) => failure = Some(lock().failed(error.to_string())),
+    let settled = args.pid.and_then(process::usage);
+    let mut asked = args.listeners.get();
+    let mut told = measured_from;
+    loop {
+        let next = churn.joins(asked).into_iter().chain([told + PROGRESS, until]).min().unwrap_or(until);
+        tokio::time::sleep_until(next.into()).await;
+        let now = clock.now();
+        if now >= until {
+            break;
         }
+        if churn.joins(asked).is_some_and(|at| at <= now) {
+            let listener = Listener::new(target.clone(), host.clone(), clock, pump.clone(), heard.clone());
+            listeners.spawn_local(listener.run(churn.leaves(asked).min(until)));
+            asked += 1;
+        }
+        if now >= told + PROGRESS {
+            told = now;
+            tracing::info!("{}", lock().progress());
+        }
+        while let Some(ended) = listeners.try_join_next() {
+            note(ended, &mut failure, &mut lock());
+        }
+    }
+    let used = args.pid.and_then(process::usage).zip(settled);
+    let took = clock.now().saturating_duration_since(measured_from);
+    while let Some(ended) = listeners.join_next().await {
+        note(ended, &mut failure, &mut lock());
     }
     drop(pump);
     let heard = lock();
     if heard.joined() == 0 {
         return Err(LoadError::Nobody(failure.unwrap_or_else(|| "nothing".into())));
     }
-    Ok(Report::new(args.listeners.get(), args.duration, &heard, used.map(|(after, before)| after.since(&before, took))))
+    let mut report = Report::new(asked, args.duration, &heard);
+    if let Some((after, settled)) = used {
+        report.server = Some(ServerUsage::new(&after.since(&settled, took), &heard, args.listeners.get()));
+    }
+    // With sound, those who have joined already would be paid for too.
+    if let (true, Some((settled, before))) = (args.silent, settled.zip(before)) {
+        report.server_cpu_ms_per_join = Some(settled.since(&before, ramped - begun).per_join(heard.joined()));
+    }
+    Ok(report)
+}
+
+/// Who comes and goes, once all are there. Listeners are numbered as they come.
+struct Churn {
+    /// From one who leaves to the next; none where all stay.
+    step: Option<Duration>,
+    listeners: u32,
+    from: Instant,
+}
+
+impl Churn {
+    fn new(args: &LoadArgs, from: Instant) -> Self {
+        let step = (args.churn > 0).then(|| Duration::from_secs(1) / args.churn);
+        Self { step, listeners: args.listeners.get(), from }
+    }
+
+    /// When this one leaves.
+    fn leaves(&self, number: u32) -> Instant {
+        // A run ends after a day; what is later is never.
+        const NEVER: Duration = Duration::from_secs(100 * 24 * 3600);
+        self.from + self.step.map_or(NEVER, |step| step * (number + 1))
+    }
+
+    /// When this one joins, if it is to take another's place.
+    fn joins(&self, number: u32) -> Option<Instant> {
+        self.step.map(|step| self.from + step * (number + 1).saturating_sub(self.listeners))
+    }
+}
+
+fn note(
+    ended: Result<Result<(), ListenerError>, tokio::task::JoinError>,
+    failure: &mut Option<String>,
+    heard: &mut Heard,
+) {
+    let error = match ended {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    let error = heard.failed(error);
+    failure.get_or_insert(error);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::net::{ms, secs, zero};
+
+    #[test]
+    fn the_oldest_leaves_when_a_new_one_comes() {
+        let churn = Churn { step: Some(ms(50)), listeners: 100, from: zero() };
+        assert_eq!(churn.leaves(0), zero() + ms(50));
+        assert_eq!(churn.joins(100), Some(churn.leaves(0)), "the first newcomer takes the first one's place");
+        assert_eq!(churn.leaves(100), churn.joins(100).expect("it joins") + secs(5), "and stays as long as all others");
+        let still = Churn { step: None, listeners: 100, from: zero() };
+        assert_eq!(still.joins(100), None);
+        assert!(still.leaves(0) > zero() + secs(24 * 3600));
+    }
 }

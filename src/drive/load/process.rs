@@ -31,6 +31,15 @@ impl Totals {
     }
 }
 
+impl Usage {
+    /// Processor time for each of so many joins, in milliseconds.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "joins are far fewer than 2^52")]
+    pub fn per_join(&self, joins: usize) -> f64 {
+        self.cpu.as_secs_f64() * 1e3 / joins.max(1) as f64
+    }
+}
+
 /// Reads the totals of `pid`; `None` where the process or the system has none.
 #[must_use]
 pub fn usage(pid: NonZeroU32) -> Option<Totals> {

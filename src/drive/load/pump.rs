@@ -446,7 +446,7 @@ mod tests {
         assert!((4..=6).contains(&fed), "the first, and one in fifty: {fed}");
         let late = ear.hear(&packet(90), Duration::from_secs(15), window, Some(&started), &mut heard);
         assert!(!late);
-        let report = super::super::Report::new(1, Duration::from_secs(10), &heard, None);
+        let report = super::super::Report::new(1, Duration::from_secs(10), &heard);
         assert_eq!((report.packets, report.lost, report.late), (198, 0, 1));
         assert!((report.first_packet_ms[0] - 10.0).abs() < 1e-6);
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::process::Usage;
 
@@ -117,7 +117,7 @@ impl Heard {
 }
 
 /// The report of one run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Report {
     /// Listeners that were asked for.
     pub listeners: u32,
@@ -147,13 +147,15 @@ pub struct Report {
     pub gap_error_ms: [f64; 4],
     /// Of the server's process, when its pid was given.
     pub server: Option<ServerUsage>,
+    /// The server's processor time for a join of a listener that asks for no sound, in milliseconds.
+    pub server_cpu_ms_per_join: Option<f64>,
 }
 
 /// What the server's process used.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ServerUsage {
-    /// Processor time per delivered packet, in microseconds.
-    pub cpu_us_per_packet: f64,
+    /// Processor time per delivered packet, in microseconds; none where nothing was asked for.
+    pub cpu_us_per_packet: Option<f64>,
     /// Share of one core.
     pub cpu_share: f64,
     /// Resident memory in bytes.
@@ -163,16 +165,10 @@ pub struct ServerUsage {
 }
 
 impl Report {
-    /// Sums up.
+    /// Sums up, without the server's part.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "counts of packets are far below 2^52")]
-    pub(super) fn new(listeners: u32, duration: Duration, heard: &Heard, usage: Option<Usage>) -> Self {
-        let server = usage.map(|usage| ServerUsage {
-            cpu_us_per_packet: usage.cpu.as_secs_f64() * 1e6 / (heard.packets.max(1) as f64),
-            cpu_share: usage.cpu.as_secs_f64() / usage.took.as_secs_f64().max(1e-9),
-            resident_bytes: usage.resident,
-            resident_bytes_per_listener: usage.resident / (heard.join.len().max(1) as u64),
-        });
+    pub(super) fn new(listeners: u32, duration: Duration, heard: &Heard) -> Self {
         Self {
             listeners,
             joined: heard.join.len(),
@@ -192,7 +188,23 @@ impl Report {
                 heard.gap_error(0.999),
                 heard.worst as f64 / 1000.0,
             ],
-            server,
+            server: None,
+            server_cpu_ms_per_join: None,
+        }
+    }
+}
+
+impl ServerUsage {
+    /// What delivering to `listeners` at a time has cost.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "counts of packets are far below 2^52")]
+    pub(super) fn new(usage: &Usage, heard: &Heard, listeners: u32) -> Self {
+        let alive = u64::try_from(heard.join.len()).unwrap_or(u64::MAX).clamp(1, u64::from(listeners));
+        Self {
+            cpu_us_per_packet: (heard.packets > 0).then(|| usage.cpu.as_secs_f64() * 1e6 / heard.packets as f64),
+            cpu_share: usage.cpu.as_secs_f64() / usage.took.as_secs_f64().max(1e-9),
+            resident_bytes: usage.resident,
+            resident_bytes_per_listener: usage.resident / alive,
         }
     }
 }
@@ -228,12 +240,9 @@ impl fmt::Display for Report {
             "gap error          median {median:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms, worst {worst:.2} ms"
         )?;
         if let Some(server) = &self.server {
-            writeln!(
-                f,
-                "server CPU         {:.2} us per delivered packet, {:.1} % of a core",
-                server.cpu_us_per_packet,
-                server.cpu_share * 100.0
-            )?;
+            let share = server.cpu_share * 100.0;
+            let each = server.cpu_us_per_packet.map(|each| format!("{each:.2} us per delivered packet, "));
+            writeln!(f, "server CPU         {}{share:.1} % of a core", each.unwrap_or_default())?;
             let kib = |bytes: u64| bytes as f64 / 1024.0;
             writeln!(
                 f,
@@ -241,6 +250,9 @@ impl fmt::Display for Report {
                 kib(server.resident_bytes) / 1024.0,
                 kib(server.resident_bytes_per_listener)
             )?;
+        }
+        if let Some(each) = self.server_cpu_ms_per_join {
+            writeln!(f, "server CPU         {each:.2} ms per join")?;
         }
         Ok(())
     }
@@ -259,12 +271,12 @@ mod tests {
         }
         heard.packet(Duration::from_millis(23), 0);
         heard.packet(Duration::from_millis(41), 1);
-        let report = Report::new(2, Duration::from_secs(2), &heard, None);
+        let report = Report::new(2, Duration::from_secs(2), &heard);
         assert_eq!((report.joined, report.packets, report.lost, report.expected), (1, 100, 1, 101));
         assert!((report.gap_error_ms[0] - 0.01).abs() < 1e-9, "{report:?}");
         assert!((report.gap_error_ms[1] - 1.01).abs() < 1e-9, "{report:?}");
         assert!((report.gap_error_ms[3] - 3.0).abs() < 1e-9, "{report:?}");
         heard.late();
-        assert_eq!(Report::new(2, Duration::from_secs(2), &heard, None).lost, 0);
+        assert_eq!(Report::new(2, Duration::from_secs(2), &heard).lost, 0);
     }
 }
