@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use socket2::{Domain, Socket, Type};
 use thiserror::Error;
+use thread_priority::ThreadPriority;
 use tokio::sync::{mpsc, watch};
 
 use crate::audio::pace::Lateness;
@@ -150,6 +151,7 @@ impl Server {
             registry,
         });
         let server = HttpServer::new(move || {
+            give_way();
             App::new()
                 .app_data(gate.clone())
                 .wrap(http::error_pages())
@@ -249,6 +251,15 @@ impl Staff {
         });
         let worker = told.await.map_err(|_| io::Error::other("a media worker did not start"))?;
         Ok(Self { worker: worker?, arbiter })
+    }
+}
+
+/// Lets media go first where they share a core: a page may wait, audio may not. For the thread of an HTTP worker.
+fn give_way() {
+    // Half as nice as can be (setpriority(2)): 10 of 20.
+    let nice = 25.try_into().map_or(ThreadPriority::Min, ThreadPriority::Crossplatform);
+    if let Err(fault) = nice.set_for_current() {
+        tracing::debug!(?fault, "HTTP has the same priority as media");
     }
 }
 
