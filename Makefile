@@ -12,11 +12,6 @@ ARGS ?=
 # Seconds per fuzz target.
 SMOKE_SECONDS ?= 10
 FUZZ_SECONDS ?= 600
-# The load run.
-LISTENERS ?= 200
-FOR ?= 60s
-LOAD_PORT ?= 18080
-LOAD_MEDIA_PORT ?= 13479
 
 # Asked of cargo, so that CARGO_TARGET_DIR and cargo's own settings count; only when a recipe needs it.
 TARGET_DIR = $(shell $(CARGO) metadata --no-deps --offline --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
@@ -147,22 +142,12 @@ bench: build-tools ## Criterion benches
 bench-build: ## Do the benches compile?
 	$(CARGO) bench --locked --no-run
 
-# `voxcast load` stops by itself; the server is stopped however the run ends. Variables set to nothing hide those of a `.env`.
 .PHONY: load
-load: build-tools ## The server on core 0, LISTENERS=200 FOR=60s on core 1, and the report
+load: build-tools ## Server and load client on a core each, LISTENERS="500 1000" FOR=60s …: the table of the README, and its plot
 	$(CARGO) build --locked --release
-	@bin="$(VOXCAST_BIN)"; url="http://127.0.0.1:$(LOAD_PORT)"; \
-	pin() { if command -v taskset > /dev/null && [ "$$(nproc)" -ge 2 ]; then exec taskset -c "$$@"; else shift; exec "$$@"; fi; }; \
-	export HOST=127.0.0.1 PORT=$(LOAD_PORT) MEDIA_PORT=$(LOAD_MEDIA_PORT) LOG=warn AUTH_TOKEN= TLS_CERT= TLS_KEY= PUBLIC_IP=; \
-	pin 0 "$$bin" & server=$$!; \
-	trap 'kill $$server 2> /dev/null || true; wait $$server 2> /dev/null || true' EXIT; \
-	for _ in {1..100}; do \
-		(exec 3<> /dev/tcp/127.0.0.1/$(LOAD_PORT)) 2> /dev/null && break; \
-		kill -0 $$server 2> /dev/null || { echo "the server did not start" >&2; exit 1; }; \
-		sleep 0.1; \
-	done; \
-	sleep 0.5; kill -0 $$server || { echo "port $(LOAD_PORT) or $(LOAD_MEDIA_PORT) is in use" >&2; exit 1; }; \
-	( pin 1 "$$bin" load "$$url" --listeners $(LISTENERS) --for $(FOR) --pid $$server )
+	$(CARGO) bench --locked --no-run --bench load
+	DIR="$(TARGET_DIR)/load" bash benches/load.sh "$(VOXCAST_BIN)"
+	@$(CARGO) bench --locked --bench load -- "$(TARGET_DIR)/load/load.svg" "$(TARGET_DIR)"/load/*.json 2> /dev/null
 
 # Optional, because installing it takes longer than the rest of a run.
 .PHONY: deny

@@ -102,7 +102,7 @@ pub async fn run(args: &LoadArgs) -> Result<Report, LoadError> {
     if heard.joined() == 0 {
         return Err(LoadError::Nobody(failure.unwrap_or_else(|| "nothing".into())));
     }
-    let mut report = Report::new(asked, args.duration, &heard);
+    let mut report = Report { churn: args.churn, ..Report::new(asked, args.duration, &heard) };
     if let Some((after, settled)) = used {
         report.server = Some(ServerUsage::new(&after.since(&settled, took), &heard, args.listeners.get()));
     }

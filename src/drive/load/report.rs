@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::process::Usage;
 
@@ -117,10 +117,12 @@ impl Heard {
 }
 
 /// The report of one run.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// Listeners that were asked for.
+    /// Listeners that were asked for, those who took another's place among them.
     pub listeners: u32,
+    /// How many of them came and went each second.
+    pub churn: u32,
     /// Listeners that connected.
     pub joined: usize,
     /// Listeners that ended with an error, and the first such error.
@@ -152,7 +154,7 @@ pub struct Report {
 }
 
 /// What the server's process used.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ServerUsage {
     /// Processor time per delivered packet, in microseconds; none where nothing was asked for.
     pub cpu_us_per_packet: Option<f64>,
@@ -171,6 +173,7 @@ impl Report {
     pub(super) fn new(listeners: u32, duration: Duration, heard: &Heard) -> Self {
         Self {
             listeners,
+            churn: 0,
             joined: heard.join.len(),
             failed: heard.failures.len(),
             first_failure: heard.failures.first().cloned(),

@@ -1,0 +1,154 @@
+//! What `make load` measured, as a table and a plot: reads the reports that `voxcast load --json` wrote. It measures nothing itself.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use plotters::prelude::*;
+use serde_json::Value;
+
+/// Width and height of the plot.
+const SIZE: (u32, u32) = (900, 320);
+
+fn main() -> anyhow::Result<()> {
+    // Cargo adds flags of its own.
+    let paths: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let Some((plot, reports)) = paths.split_first() else {
+        println!("no reports: `make load` writes them");
+        return Ok(());
+    };
+    let mut reports = reports.iter().map(|path| Report::read(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    reports.sort_by(|one, other| one.number("/listeners").total_cmp(&other.number("/listeners")));
+    let (plain, special): (Vec<_>, Vec<_>) = reports.iter().partition(|report| report.is_plain());
+    table(&plain);
+    for report in special {
+        remark(report);
+    }
+    draw(Path::new(plot), &plain).with_context(|| format!("{plot} could not be drawn"))
+}
+
+/// One run: the JSON of `drive/load/report.rs`. To link all of the server for its type would take minutes.
+struct Report(Value);
+
+impl Report {
+    fn read(path: &str) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| path.to_owned())?;
+        serde_json::from_str(&text).map(Self).with_context(|| format!("{path} is no report"))
+    }
+
+    /// What stands at this place (RFC 6901), if anything does.
+    fn at(&self, pointer: &str) -> Option<f64> {
+        self.0.pointer(pointer).and_then(Value::as_f64)
+    }
+
+    /// A number that every report has.
+    fn number(&self, pointer: &str) -> f64 {
+        self.at(pointer).unwrap_or_default()
+    }
+
+    fn joined(&self) -> f64 {
+        self.number("/joined")
+    }
+
+    fn core(&self) -> f64 {
+        self.number("/server/cpu_share") * 100.0
+    }
+
+    fn kib(&self) -> f64 {
+        self.number("/server/resident_bytes_per_listener") / 1024.0
+    }
+
+    /// Whether the same listeners heard sound all the time.
+    fn is_plain(&self) -> bool {
+        self.number("/churn") == 0.0 && self.at("/server_cpu_ms_per_join").is_none()
+    }
+}
+
+fn table(reports: &[&Report]) {
+    println!(
+        "| listeners | packets lost | CPU per packet | of a core | gap error p99, worst | join p99 | `start` to packet p99 | memory each |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    for report in reports {
+        let refused = match report.number("/failed") {
+            0.0 => String::new(),
+            refused => format!(", {refused} refused"),
+        };
+        println!(
+            "| {}{refused} | {} of {} | {:.1} us | {:.0} % | {:.1} ms, {:.1} ms | {:.0} ms | {:.0} ms | {:.0} KiB |",
+            report.joined(),
+            report.number("/lost"),
+            report.number("/expected"),
+            report.number("/server/cpu_us_per_packet"),
+            report.core(),
+            report.number("/gap_error_ms/1"),
+            report.number("/gap_error_ms/3"),
+            report.number("/join_ms/1"),
+            report.number("/first_packet_ms/1"),
+            report.kib(),
+        );
+    }
+    println!();
+}
+
+fn remark(report: &Report) {
+    match report.at("/server_cpu_ms_per_join") {
+        Some(each) => println!(
+            "{} connected and silent: {:.1} % of a core, {:.0} KiB each; a join takes {each:.2} ms of CPU.",
+            report.joined(),
+            report.core(),
+            report.kib()
+        ),
+        None => println!(
+            "{} joins and leaves a second: {} lost of {}, gap error p99 {:.1} ms, join p99 {:.0} ms, {} refused, {:.0} % of a core.",
+            report.number("/churn"),
+            report.number("/lost"),
+            report.number("/expected"),
+            report.number("/gap_error_ms/1"),
+            report.number("/join_ms/1"),
+            report.number("/failed"),
+            report.core()
+        ),
+    }
+}
+
+fn draw(path: &Path, reports: &[&Report]) -> anyhow::Result<()> {
+    let root = SVGBackend::new(path, SIZE).into_drawing_area();
+    root.fill(&WHITE)?;
+    let [cpu, gap, memory] = &root.split_evenly((1, 3))[..] else { anyhow::bail!("three areas") };
+    let points =
+        |value: fn(&Report) -> f64| reports.iter().map(|report| (report.joined(), value(report))).collect::<Vec<_>>();
+    panel(cpu, "CPU, % of a core", &points(Report::core))?;
+    panel(gap, "gap error p99, ms", &points(|report| report.number("/gap_error_ms/1")))?;
+    panel(memory, "memory, MiB", &points(|report| report.number("/server/resident_bytes") / (1024.0 * 1024.0)))?;
+    root.present()?;
+    println!("plot: {}", path.display());
+    Ok(())
+}
+
+/// One curve over the number of listeners, from zero.
+fn panel(
+    area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
+    title: &str,
+    points: &[(f64, f64)],
+) -> anyhow::Result<()> {
+    const INK: RGBColor = RGBColor(37, 99, 235);
+    let most = points.iter().fold((1.0_f64, 1.0_f64), |most, point| (most.0.max(point.0), most.1.max(point.1)));
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, ("sans-serif", 16))
+        .margin(10)
+        .x_label_area_size(35)
+        .y_label_area_size(45)
+        .build_cartesian_2d(0.0..most.0 * 1.05, 0.0..most.1 * 1.1)?;
+    chart
+        .configure_mesh()
+        .x_desc("listeners")
+        .x_labels(5)
+        .y_labels(6)
+        .x_label_formatter(&|value| format!("{value:.0}"))
+        .y_label_formatter(&|value| format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').to_owned())
+        .light_line_style(TRANSPARENT)
+        .draw()?;
+    chart.draw_series(LineSeries::new(points.iter().copied(), INK.stroke_width(2)))?;
+    chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, INK.filled())))?;
+    Ok(())
+}
