@@ -149,6 +149,11 @@ load: build-tools ## Server and load client on a core each, LISTENERS="500 1000"
 	DIR="$(TARGET_DIR)/load" bash benches/load.sh "$(VOXCAST_BIN)"
 	@$(CARGO) bench --locked --bench load -- "$(TARGET_DIR)/load/load.svg" "$(TARGET_DIR)"/load/*.json 2> /dev/null
 
+.PHONY: soak
+soak: build-tools ## LISTENERS=1000 of whom CHURN=20 come and go each second, FOR=30m: is memory flat, and is nothing left behind?
+	$(CARGO) build --locked --release
+	bash benches/soak.sh "$(VOXCAST_BIN)"
+
 # Optional, because installing it takes longer than the rest of a run.
 .PHONY: deny
 deny: ## Licences, bans and sources of dependencies, where cargo-deny is installed

@@ -1,11 +1,17 @@
 //! The session's hot path, without sockets: a turn of audio in, datagrams out; a STUN check in; a join from offer to connected.
 
 use std::hint::black_box;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use str0m::net::{Protocol, Transmit};
+use voxcast::drive::addresses::MediaAddress;
+use voxcast::drive::metrics::Metrics;
+use voxcast::drive::outbox::Outbox;
+use voxcast::drive::udp::bind_all;
 use voxcast::engine::caller::{Caller, CallerEffect, CallerHost};
 use voxcast::engine::demux::{Path, Transport};
 use voxcast::engine::session::{Effect, Host, Input, Model, Profile, SessionCore};
@@ -247,6 +253,54 @@ fn stun(c: &mut Criterion) {
     group.finish();
 }
 
+/// A thousand sessions whose deadlines come at once, each out of the cache.
+fn tick(c: &mut Criterion) {
+    let stage = Stage::new();
+    let mut calls: Vec<Call> = (0..1_000).map(|_| stage.call()).collect();
+    let mut group = c.benchmark_group("worker");
+    group.throughput(Throughput::Elements(1_000));
+    group.bench_function("tick_1000_sessions", |b| {
+        b.iter(|| {
+            for call in &mut calls {
+                // So little time that nothing comes due.
+                call.now += Duration::from_nanos(100);
+                call.put(Input::Tick);
+                call.down.clear();
+            }
+        });
+    });
+    group.finish();
+}
+
+/// What leaves, to a socket of this machine that nobody reads: 64 datagrams in a system call.
+fn outbox(c: &mut Criterion) {
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+    let _entered = runtime.enter();
+    let mut bound = bind_all(&[MediaAddress { bound: loopback, advertised: loopback }], 0, 1).expect("a port is free");
+    let socket = bound.sockets.pop().and_then(|mut sockets| sockets.pop()).expect("one was asked for");
+    let socket = Rc::new(socket.into_media().expect("the runtime takes it"));
+    let mut outbox = Outbox::new(std::slice::from_ref(&socket), Metrics::new().0);
+    let sink = UdpSocket::bind((loopback, 0)).expect("a port is free");
+    let destination = sink.local_addr().expect("it is bound");
+    let mut group = c.benchmark_group("outbox");
+    group.throughput(Throughput::Elements(64));
+    group.bench_function("push_and_send_64", |b| {
+        b.iter(|| {
+            for _ in 0..64 {
+                outbox.push(Transmit {
+                    proto: Protocol::Udp,
+                    source: socket.advertised,
+                    destination,
+                    contents: vec![0x5a; 205].into(),
+                });
+            }
+            outbox.flush();
+        });
+    });
+    group.finish();
+}
+
 /// Both ends of a join: offer, answer, ICE, DTLS, keys. The server's share is about half.
 fn join(c: &mut Criterion) {
     let stage = Stage::new();
@@ -270,5 +324,5 @@ fn join(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, audio, stun, join);
+criterion_group!(benches, audio, stun, tick, outbox, join);
 criterion_main!(benches);

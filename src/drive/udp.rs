@@ -157,15 +157,20 @@ impl Default for Inbox {
 }
 
 impl MediaSocket {
-    /// Waits for datagrams and hands each to `take`, with its source; returns how many there were.
+    /// Waits for datagrams and hands each to `take`, with its source; returns how many there were. One that is longer than any of WebRTC
+    /// comes without its bytes.
     ///
     /// # Errors
     /// What the socket says; it can be read again.
     ///
     /// # Panics
     /// Never: an inbox holds a batch.
-    pub async fn receive(&self, inbox: &mut Inbox, mut take: impl FnMut(SocketAddr, &[u8])) -> io::Result<usize> {
-        let mut found = [(None, 0_usize); BATCH];
+    pub async fn receive(
+        &self,
+        inbox: &mut Inbox,
+        mut take: impl FnMut(SocketAddr, Option<&[u8]>),
+    ) -> io::Result<usize> {
+        let mut found = [(None, None); BATCH];
         let count = self
             .socket
             .async_io(Interest::READABLE, || {
@@ -182,7 +187,7 @@ impl MediaSocket {
                 let mut count = 0;
                 for (slot, message) in found.iter_mut().zip(results) {
                     let whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
-                    *slot = (message.address.and_then(address).filter(|_| whole), message.bytes);
+                    *slot = (message.address.and_then(address), whole.then_some(message.bytes));
                     count += 1;
                 }
                 Ok(count)
@@ -190,7 +195,7 @@ impl MediaSocket {
             .await?;
         for ((source, length), bytes) in found[..count].iter().zip(inbox.bytes.chunks_exact(LONGEST)) {
             if let Some(source) = source {
-                take(*source, &bytes[..*length]);
+                take(*source, length.map(|length| &bytes[..length]));
             }
         }
         Ok(count)
@@ -227,7 +232,73 @@ pub(super) fn address(storage: SockaddrStorage) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use actix::System;
+
     use super::*;
+
+    /// A socket of the media port on loopback.
+    fn media() -> MediaSocket {
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        let addresses = [MediaAddress { bound: loopback, advertised: loopback }];
+        let bound = bind_all(&addresses, 0, 1).expect("a port is free").sockets.pop().and_then(|mut all| all.pop());
+        bound.expect("one was asked for").into_media().expect("the runtime takes it")
+    }
+
+    #[test]
+    fn datagrams_come_in_order_and_one_that_is_too_long_without_its_bytes() {
+        System::new().block_on(async {
+            let (media, peer) = (media(), StdSocket::bind("127.0.0.1:0").expect("a port is free"));
+            let own = peer.local_addr().expect("bound");
+            let datagrams = [vec![1; 40], vec![2; LONGEST + 1], vec![3; LONGEST]];
+            for datagram in &datagrams {
+                peer.send_to(datagram, media.advertised).expect("loopback takes it");
+            }
+            let (mut inbox, mut heard) = (Inbox::default(), Vec::new());
+            while heard.len() < 3 {
+                let take = |source, bytes: Option<&[u8]>| {
+                    assert_eq!(source, own);
+                    heard.push(bytes.map(<[u8]>::to_vec));
+                };
+                media.receive(&mut inbox, take).await.expect("it is readable");
+            }
+            assert_eq!(heard, [Some(vec![1; 40]), None, Some(vec![3; LONGEST])]);
+        });
+    }
+
+    #[test]
+    fn an_error_is_told_once_and_the_socket_reads_on() {
+        System::new().block_on(async {
+            let media = media();
+            // Connected, so that the system tells of the peer's refusal (ICMP port unreachable), and the peer is not there yet.
+            let peer = StdSocket::bind("127.0.0.1:0").expect("a port is free").local_addr().expect("bound");
+            media.socket.connect(peer).await.expect("loopback is there");
+            media.socket.send(b"anybody?").await.expect("it leaves");
+            let peer = StdSocket::bind(peer).expect("still free");
+            peer.send_to(b"here I am", media.advertised).expect("loopback takes it");
+            let mut inbox = Inbox::default();
+            let refused = media.receive(&mut inbox, |_, _| panic!("the error comes first")).await;
+            assert_eq!(refused.expect_err("nobody was there").kind(), io::ErrorKind::ConnectionRefused);
+            let mut heard = Vec::new();
+            media
+                .receive(&mut inbox, |_, bytes| heard.extend_from_slice(bytes.expect("short")))
+                .await
+                .expect("it reads on");
+            assert_eq!(heard, b"here I am");
+        });
+    }
+
+    #[test]
+    fn a_datagram_that_no_packet_holds_is_refused_and_the_next_one_leaves() {
+        System::new().block_on(async {
+            let (media, peer) = (media(), StdSocket::bind("127.0.0.1:0").expect("a port is free"));
+            let own = peer.local_addr().expect("bound");
+            let mut headers = MultiHeaders::preallocate(BATCH, None);
+            let datagrams = [(own, vec![1; 100]), (own, vec![2; 70_000]), (own, vec![3; 100])];
+            assert_eq!(media.send(&mut headers, &datagrams), Ok(1), "it stops at the one that is too long");
+            assert_eq!(media.send(&mut headers, &datagrams[1..]), Err(Errno::EMSGSIZE));
+            assert_eq!(media.send(&mut headers, &datagrams[2..]), Ok(1));
+        });
+    }
 
     #[test]
     fn workers_share_the_port_and_nobody_else_does() {

@@ -224,6 +224,7 @@ async fn read(hub: Rc<Hub>, socket: Rc<MediaSocket>) {
     loop {
         let received = socket
             .receive(&mut inbox, |remote, bytes| {
+                let Some(bytes) = bytes else { return hub.metrics.drop(DropReason::Garbage) };
                 hub.metrics.received(bytes.len());
                 let path = Path { transport: Transport::Udp, remote };
                 let delivered = deliver(&hub, path, None, socket.advertised, bytes).or_else(|reason| {
