@@ -4,7 +4,7 @@
 //! between a real-time audio generator thread and Opus packetization.
 //!
 //! ```text
-//!  generator thread (real time)        encoder thread                      media worker: one arbiter (thread)
+//!  generator thread (real time)        encoder thread                      media workers: an arbiter (thread) per core
 //!  voices ──rtrb ring──▶ 20 ms blocks ─▶ Opus ─▶ shared frames ─▶ Worker ─▶ Session actor ─▶ SessionCore ─▶ Outbox
 //!    one ring per live voice             one encode per voice     (fan-out)  (one per peer)   (str0m)         │ sendmmsg
 //!                                                                               ▲                             ▼
@@ -32,6 +32,14 @@
 //!
 //! str0m wants one mutation, then a drain to its next timeout. [`SessionCore::handle`](engine::session::SessionCore::handle)
 //! lends the core to a [`Drain`](engine::session::Drain): until it has run dry nothing else can be put in.
+//! One packet of audio between two of str0m's deadlines is the exception: it brings forth nothing but itself, and its drain ends there.
+//!
+//! # Workers
+//!
+//! A session lives on one worker for life, and the first character of its ICE ufrag names that worker. All workers bind the same
+//! addresses, so the kernel may hand a peer's datagrams to any of them: what is none of its own, a worker forwards once, by what
+//! [`Neighbours`](engine::neighbours::Neighbours) has been told. Heavy steps of joins wait in a
+//! [`JoinQueue`](engine::joins::JoinQueue), and [`Load`](engine::load::Load) decides when a worker takes nobody in any more.
 #![forbid(unsafe_code)]
 
 pub mod wire;
