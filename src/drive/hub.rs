@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -38,30 +38,41 @@ pub struct Capacity(Arc<Counts>);
 struct Counts {
     most: u32,
     used: AtomicU32,
-    by_worker: Box<[AtomicU32]>,
+    by_worker: Box<[Burden]>,
+}
+
+/// What one worker carries.
+#[derive(Debug, Default)]
+struct Burden {
+    sessions: AtomicU32,
+    /// It took nobody in when it was last asked.
+    strained: AtomicBool,
 }
 
 impl Capacity {
     /// Room for `most` sessions on so many workers.
     #[must_use]
     pub fn new(most: u32, workers: u8) -> Self {
-        let by_worker = (0..workers).map(|_| AtomicU32::new(0)).collect();
+        let by_worker = (0..workers).map(|_| Burden::default()).collect();
         Self(Arc::new(Counts { most, used: AtomicU32::new(0), by_worker }))
     }
 
-    /// Takes one place on the worker with the fewest sessions, if there is one.
+    /// Takes one place, if there is one: on the worker with the fewest sessions of those that take somebody in.
     #[must_use]
     pub fn take(&self) -> Option<Place> {
         let Counts { most, used, by_worker } = &*self.0;
         used.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| (used < *most).then_some(used + 1)).ok()?;
-        let (place, count) = by_worker.iter().enumerate().min_by_key(|(_, count)| count.load(Ordering::Acquire))?;
-        count.fetch_add(1, Ordering::AcqRel);
+        let load = |burden: &Burden| (burden.strained.load(Ordering::Acquire), burden.sessions.load(Ordering::Acquire));
+        let (place, burden) = by_worker.iter().enumerate().min_by_key(|(_, burden)| load(burden))?;
+        burden.sessions.fetch_add(1, Ordering::AcqRel);
         Some(Place { capacity: self.clone(), worker: WorkerId(u8::try_from(place).ok()?) })
     }
 
-    /// Sessions of each worker.
-    pub fn by_worker(&self) -> impl Iterator<Item = u32> {
-        self.0.by_worker.iter().map(|count| count.load(Ordering::Acquire))
+    /// Whether a worker takes anybody in. It decides by itself; this only spares others the way to it.
+    pub fn tell(&self, worker: WorkerId, strained: bool) {
+        if let Some(burden) = self.0.by_worker.get(usize::from(worker.0)) {
+            burden.strained.store(strained, Ordering::Release);
+        }
     }
 }
 
@@ -77,8 +88,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         let Counts { used, by_worker, .. } = &*self.capacity.0;
         used.fetch_sub(1, Ordering::AcqRel);
-        if let Some(count) = by_worker.get(usize::from(self.worker.0)) {
-            count.fetch_sub(1, Ordering::AcqRel);
+        if let Some(burden) = by_worker.get(usize::from(self.worker.0)) {
+            burden.sessions.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }
@@ -116,6 +127,8 @@ pub struct Common {
     pub metrics: Metrics,
     /// Tells the audio engine who listens.
     pub audio: AudioHandle,
+    /// How many sessions there may be, and who takes them in.
+    pub capacity: Capacity,
     /// Where sessions live.
     pub directory: Directory,
     /// The way to the other workers.
@@ -137,6 +150,8 @@ pub enum JoinStep {
     /// A datagram of a DTLS handshake.
     Handshake {
         /// Whose.
+        key: SessionKey,
+        /// The way there.
         session: Addr<Session>,
         /// What.
         datagram: Datagram,
@@ -151,7 +166,7 @@ impl JoinStep {
                 // A session that is gone takes nothing, and a door that is gone need not know.
                 let _ = taken.send(session.send(Admitted(offer)).await.unwrap_or(false));
             }
-            Self::Handshake { session, datagram } => drop(session.send(datagram).await),
+            Self::Handshake { session, datagram, .. } => drop(session.send(datagram).await),
         }
     }
 }
@@ -193,6 +208,7 @@ pub struct Hub {
     /// The outbox has something.
     pub filled: Notify,
     joins: RefCell<JoinQueue<JoinStep>>,
+    capacity: Capacity,
     deadlines: RefCell<DeadlineQueue>,
     outbox: RefCell<Outbox>,
     directory: Directory,
@@ -216,7 +232,7 @@ impl Hub {
         parcels: mpsc::Receiver<Parcel>,
         sockets: &[Rc<MediaSocket>],
     ) -> Self {
-        let Common { clock, metrics, audio, directory, post } = common;
+        let Common { clock, metrics, audio, capacity, directory, post } = common;
         Self {
             id,
             clock,
@@ -233,6 +249,7 @@ impl Hub {
             turned: Notify::new(),
             joining: Notify::new(),
             joins: RefCell::default(),
+            capacity,
             rearmed: Notify::new(),
             filled: Notify::new(),
             deadlines: RefCell::default(),
@@ -287,7 +304,7 @@ impl Hub {
         let mut joins = self.joins.borrow_mut();
         let room = match step {
             JoinStep::Offer { .. } => joins.offer(step),
-            JoinStep::Handshake { .. } => joins.handshake(step),
+            JoinStep::Handshake { key, .. } => joins.handshake(key, step),
         };
         if room.is_ok() {
             self.metrics.join_waits(1);
@@ -311,6 +328,11 @@ impl Hub {
         } else {
             None
         }
+    }
+
+    /// Lets newcomers pass by who would be refused here, and come again when they would not.
+    pub fn tell_strain(&self) {
+        self.capacity.tell(self.id, self.strain().is_some());
     }
 
     /// A key that no session of this run has had.
@@ -377,14 +399,24 @@ mod tests {
     #[test]
     fn places_are_given_where_there_are_fewest_and_come_back() {
         let capacity = Capacity::new(6, 3);
+        let by_worker = || capacity.0.by_worker.iter().map(|burden| burden.sessions.load(Ordering::Acquire));
         let mut places: Vec<Place> = (0..6).map(|_| capacity.take().expect("there is room")).collect();
-        assert_eq!(capacity.by_worker().collect::<Vec<_>>(), [2, 2, 2]);
+        assert_eq!(by_worker().collect::<Vec<_>>(), [2, 2, 2]);
         assert!(capacity.take().is_none(), "it is full");
         places.retain(|place| place.worker != WorkerId(1));
-        assert_eq!(capacity.by_worker().collect::<Vec<_>>(), [2, 0, 2]);
+        assert_eq!(by_worker().collect::<Vec<_>>(), [2, 0, 2]);
         let next = [capacity.take(), capacity.take()].map(|place| place.map(|place| place.worker));
         assert_eq!(next, [Some(WorkerId(1)); 2], "each was given back before the next");
+        capacity.tell(WorkerId(1), true);
+        places.truncate(2);
+        let others: Vec<_> = (0..3).filter_map(|_| capacity.take()).map(|place| place.worker).collect();
+        assert!(
+            others.iter().all(|worker| *worker != WorkerId(1)),
+            "one that takes nobody in is passed by: {others:?}"
+        );
+        (0..3).map(WorkerId).for_each(|worker| capacity.tell(worker, true));
+        assert!(capacity.take().is_some(), "each decides by itself");
         drop(places);
-        assert_eq!(capacity.by_worker().sum::<u32>(), 0);
+        assert_eq!(by_worker().sum::<u32>(), 0);
     }
 }

@@ -128,8 +128,14 @@ impl Server {
         let capacity = Capacity::new(config.max_sessions.get(), config.workers);
         let directory = Directory::default();
         let (post, boxes) = Post::new(config.workers);
-        let common =
-            Common { clock, metrics: metrics.clone(), audio: audio.handle(), directory: directory.clone(), post };
+        let common = Common {
+            clock,
+            metrics: metrics.clone(),
+            audio: audio.handle(),
+            capacity: capacity.clone(),
+            directory: directory.clone(),
+            post,
+        };
         let mut workers = Vec::with_capacity(sockets.len());
         for ((id, sockets), parcels) in (0..).map(WorkerId).zip(sockets).zip(boxes) {
             workers.push(Staff::start(id, &common, host.of_worker(id.letter()), parcels, sockets).await?);

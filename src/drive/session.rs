@@ -215,11 +215,15 @@ impl Session {
 
     /// Takes a client's message, if its door is still ours.
     fn client(&mut self, FromClient { door, message }: FromClient, ctx: &mut Context<Self>) -> bool {
-        let ours = door == self.door_key && self.door.is_some();
+        let ours = self.is_held_by(door);
         if ours {
             self.step(Input::Client(message), ctx);
         }
         ours
+    }
+
+    fn is_held_by(&self, door: DoorKey) -> bool {
+        door == self.door_key && self.door.is_some()
     }
 
     /// Keeps counters and the list of listeners true.
@@ -284,7 +288,7 @@ impl Handler<FromClient> for Session {
     type Result = ResponseFuture<bool>;
 
     fn handle(&mut self, from: FromClient, ctx: &mut Context<Self>) -> Self::Result {
-        if !matches!(from.message, ClientMsg::Offer(_)) {
+        if !self.is_held_by(from.door) || !matches!(from.message, ClientMsg::Offer(_)) {
             return Box::pin(ready(self.client(from, ctx)));
         }
         // To negotiate is heavy work, which waits in line. Its door reads no further until then.

@@ -117,6 +117,7 @@ impl Worker {
         if self.retired {
             return Err(SignalFault::OverCapacity("the server is going away"));
         }
+        self.hub.tell_strain();
         if let Some(reason) = self.hub.strain() {
             self.hub.metrics.join_refused();
             return Err(SignalFault::OverCapacity(reason));
@@ -269,7 +270,7 @@ fn deliver(
     let session = sessions.get(&key).ok_or(DropReason::UnknownSource)?;
     let datagram = Datagram { path, via, destination, bytes: Bytes::copy_from_slice(bytes) };
     let room = if is_handshake(bytes) {
-        hub.join(JoinStep::Handshake { session: session.clone(), datagram })
+        hub.join(JoinStep::Handshake { key, session: session.clone(), datagram })
     } else {
         session.try_send(datagram).is_ok()
     };
@@ -331,6 +332,7 @@ async fn watch_turns(hub: Rc<Hub>) {
             let now = hub.clock.now();
             let took = now.saturating_duration_since(began);
             hub.load.borrow_mut().turn(took, now);
+            hub.tell_strain();
             hub.metrics.turn_played(took);
         }
     }
