@@ -12,7 +12,7 @@ use voxcast::audio::ring::block_ring;
 use voxcast::audio::station::Station;
 use voxcast::audio::voice::{Block, SILENT_BLOCK, Voice};
 use voxcast::audio::voices::{VOICES, voices};
-use voxcast::wire::media::{FRAME_TICKS, MediaTime};
+use voxcast::wire::media::{Cut, FRAME_TICKS, MediaTime};
 
 /// The voice that all single-voice cases play.
 fn mid_tone() -> Result<Box<dyn Voice>> {
@@ -57,7 +57,7 @@ fn opus(criterion: &mut Criterion) -> Result<()> {
     let mut group = criterion.benchmark_group("opus");
     group.throughput(Throughput::Elements(FRAME_TICKS));
     let [previous, block] = blocks()?;
-    let (mut steady, mut fades) = (FrameEncoder::new()?, FadeEncoder::new()?);
+    let (mut steady, mut fades) = (FrameEncoder::new(Cut::Whole)?, FadeEncoder::new(Cut::Whole)?);
     group.bench_function("steady_frame", |bencher| {
         bencher.iter(|| steady.encode(black_box(&block)));
     });
@@ -77,7 +77,7 @@ fn station(criterion: &mut Criterion) -> Result<()> {
     let mut station = Station::new(control, Arc::<AudioCounters>::default())?;
     group.throughput(Throughput::Elements(FRAME_TICKS * 3));
     for (key, _) in voices().take(3) {
-        station.join(key);
+        station.join(key.into());
     }
     let mut time = MediaTime::default();
     group.bench_function("turn_3_voices", |bencher| {

@@ -17,7 +17,7 @@ use voxcast::engine::demux::{Path, Transport};
 use voxcast::engine::session::{Effect, Host, Input, Model, Profile, SessionCore};
 use voxcast::wire::classify::{Class, classify};
 use voxcast::wire::ids::VoiceKey;
-use voxcast::wire::media::{AudioTurn, FRAME_TICKS, MediaTime, VoiceFrames};
+use voxcast::wire::media::{AudioTurn, FRAME_TICKS, Frame, MediaTime, TapFrames};
 use voxcast::wire::signal::{ClientMsg, ServerMsg, VoiceCard};
 
 /// The program's allocator, which is part of what is measured.
@@ -171,14 +171,15 @@ impl Call {
 }
 
 fn turn(number: u64, fade_in: bool) -> AudioTurn {
-    let payload = |first: u8| {
+    let frame = |first: u8| {
         let mut bytes = [0x5a; OPUS_BYTES];
         bytes[0] = first;
-        bytes.into()
+        Frame::Whole(bytes.into())
     };
-    let frames =
-        VoiceFrames { voice: VoiceKey(0), steady: payload(1), fade_in: fade_in.then(|| payload(2)), fade_out: None };
-    AudioTurn { time: MediaTime(number * FRAME_TICKS), silence: [0xf8, 0xff, 0xfe].into(), voices: vec![frames] }
+    let tap = VoiceKey(0).into();
+    let frames = TapFrames { tap, steady: frame(1), fade_in: fade_in.then(|| frame(2)), fade_out: None };
+    let silence = [Frame::Whole([0xf8, 0xff, 0xfe].into()), Frame::Halves([0xf0, 0xf0].map(|toc| [toc, 0xff, 0xfe].into()))];
+    AudioTurn { time: MediaTime(number * FRAME_TICKS), silence, taps: vec![frames] }
 }
 
 /// Plays `turns` turns to every call, twenty milliseconds apart, and says how long that took. Between the chunks, unmeasured,

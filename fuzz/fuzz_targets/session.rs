@@ -16,7 +16,7 @@ use voxcast::engine::demux::{CHECKS_PER_SESSION, Demux, PATHS_PER_SESSION, Path,
 use voxcast::engine::playout::AudienceNote;
 use voxcast::engine::session::{Effect, Host, Input, Model, Profile, SessionCore};
 use voxcast::wire::ids::{SessionKey, VoiceKey};
-use voxcast::wire::media::{AudioTurn, FRAME_TICKS, MediaTime, VoiceFrames};
+use voxcast::wire::media::{AudioTurn, Cut, FRAME_TICKS, Frame, MediaTime, Tap, TapFrames};
 use voxcast::wire::signal::{ClientMsg, ServerMsg, VoiceCard};
 
 const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10)), 3479);
@@ -345,14 +345,20 @@ impl World {
     }
 
     fn audio(&mut self, voices: u8, fade_in: bool, fade_out: bool) {
-        let frames = |voice: u16| VoiceFrames {
-            voice: VoiceKey(voice),
-            steady: [voices; 60].into(),
-            fade_in: fade_in.then(|| [1; 50].into()),
-            fade_out: fade_out.then(|| [2; 50].into()),
+        let frame = |cut, bytes: &[u8]| match cut {
+            Cut::Whole => Frame::Whole(bytes.into()),
+            Cut::Halves => Frame::Halves([bytes.into(), bytes.into()]),
         };
-        let voices = (0..3).filter(|voice| voices & 1 << voice != 0).map(frames).collect();
-        let turn = AudioTurn { time: MediaTime(self.turn * FRAME_TICKS), silence: [0; 3].into(), voices };
+        let frames = |tap: Tap| TapFrames {
+            tap,
+            steady: frame(tap.cut, &[voices; 60]),
+            fade_in: fade_in.then(|| frame(tap.cut, &[1; 50])),
+            fade_out: fade_out.then(|| frame(tap.cut, &[2; 50])),
+        };
+        let on_air = (0..3).filter(|voice| voices & 1 << voice != 0).map(VoiceKey);
+        let taps = on_air.flat_map(|voice| Cut::ALL.map(|cut| frames(Tap { voice, cut }))).collect();
+        let silence = Cut::ALL.map(|cut| frame(cut, &[0; 3]));
+        let turn = AudioTurn { time: MediaTime(self.turn * FRAME_TICKS), silence, taps };
         self.turn += 1;
         self.now += Duration::from_millis(20);
         self.put(Input::Audio(&turn));

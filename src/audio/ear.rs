@@ -2,7 +2,7 @@
 
 use opus::{Channels, Decoder};
 
-use crate::wire::media::{FRAME_SAMPLES, SAMPLE_RATE};
+use crate::wire::media::{FRAME_SAMPLES, Frame, SAMPLE_RATE};
 
 /// One listener's decoder, and every sample that came out of it.
 pub struct Ear {
@@ -16,11 +16,14 @@ impl Ear {
         Self { decoder, heard: Vec::new() }
     }
 
-    pub fn hear(&mut self, payload: &[u8]) {
-        let mut frame = [0.0; FRAME_SAMPLES];
-        let decoded = self.decoder.decode_float(payload, &mut frame, false).expect("it is an Opus packet");
-        assert_eq!(decoded, FRAME_SAMPLES);
-        self.heard.extend_from_slice(&frame);
+    pub fn hear(&mut self, frame: &Frame) {
+        let before = self.heard.len();
+        for payload in frame.payloads() {
+            let mut samples = [0.0; FRAME_SAMPLES];
+            let decoded = self.decoder.decode_float(payload, &mut samples, false).expect("it is an Opus packet");
+            self.heard.extend_from_slice(&samples[..decoded]);
+        }
+        assert_eq!(self.heard.len() - before, FRAME_SAMPLES);
     }
 
     pub fn heard(&self) -> &[f32] {

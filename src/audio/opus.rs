@@ -16,7 +16,7 @@
 
 use opus::{Application, Bandwidth, Bitrate, Channels, Encoder};
 
-use crate::wire::media::{Payload, SAMPLE_RATE};
+use crate::wire::media::{Cut, FRAME_SAMPLES, Frame, Payload, SAMPLE_RATE};
 
 use super::AudioError;
 use super::voice::{Block, SILENT_BLOCK};
@@ -38,6 +38,7 @@ const FADE_SAMPLES: usize = 600;
 /// Encodes the blocks of one voice, one after the other, for those who have been listening.
 #[derive(Debug)]
 pub struct FrameEncoder {
+    cut: Cut,
     encoder: Encoder,
     packet: Box<[u8; PACKET_BYTES]>,
 }
@@ -47,22 +48,27 @@ impl FrameEncoder {
     ///
     /// # Errors
     /// Where Opus has no memory or refuses a setting.
-    pub fn new() -> Result<Self, AudioError> {
+    pub fn new(cut: Cut) -> Result<Self, AudioError> {
         let mut encoder = Encoder::new(SAMPLE_RATE, Channels::Mono, Application::LowDelay)?;
         encoder.set_bitrate(Bitrate::Bits(BIT_RATE))?;
         encoder.set_complexity(COMPLEXITY)?;
         encoder.set_bandwidth(Bandwidth::Fullband)?;
         encoder.set_prediction_disabled(true)?;
-        Ok(Self { encoder, packet: Box::new([0; PACKET_BYTES]) })
+        Ok(Self { cut, encoder, packet: Box::new([0; PACKET_BYTES]) })
     }
 
     /// Encodes the block that follows the last one.
     ///
     /// # Errors
     /// Where Opus refuses the block.
-    pub fn encode(&mut self, block: &Block) -> Result<Payload, AudioError> {
-        let length = self.skip(block)?;
-        Ok(Payload::from(&self.packet[..length]))
+    pub fn encode(&mut self, block: &Block) -> Result<Frame, AudioError> {
+        match self.cut {
+            Cut::Whole => Ok(Frame::Whole(self.packet(block)?)),
+            Cut::Halves => {
+                let (first, second) = block.split_at(FRAME_SAMPLES / 2);
+                Ok(Frame::Halves([self.packet(first)?, self.packet(second)?]))
+            }
+        }
     }
 
     /// Forgets every block so far.
@@ -70,9 +76,9 @@ impl FrameEncoder {
         Ok(self.encoder.reset_state()?)
     }
 
-    /// Hears a block whose frame nobody needs; returns how long that frame would be.
-    fn skip(&mut self, block: &Block) -> Result<usize, AudioError> {
-        Ok(self.encoder.encode_float(block, self.packet.as_mut_slice())?)
+    fn packet(&mut self, samples: &[f32]) -> Result<Payload, AudioError> {
+        let length = self.encoder.encode_float(samples, self.packet.as_mut_slice())?;
+        Ok(Payload::from(&self.packet[..length]))
     }
 }
 
@@ -90,15 +96,15 @@ impl FadeEncoder {
     ///
     /// # Errors
     /// As [`FrameEncoder::new`].
-    pub fn new() -> Result<Self, AudioError> {
-        Ok(Self { frames: FrameEncoder::new()?, gains: raised_cosine(), faded: Box::new(SILENT_BLOCK) })
+    pub fn new(cut: Cut) -> Result<Self, AudioError> {
+        Ok(Self { frames: FrameEncoder::new(cut)?, gains: raised_cosine(), faded: Box::new(SILENT_BLOCK) })
     }
 
     /// The frame for those who begin with `block`.
     ///
     /// # Errors
     /// Where Opus refuses the block.
-    pub fn fade_in(&mut self, block: &Block) -> Result<Payload, AudioError> {
+    pub fn fade_in(&mut self, block: &Block) -> Result<Frame, AudioError> {
         *self.faded = *block;
         for (sample, gain) in self.faded.iter_mut().zip(&self.gains) {
             *sample *= gain;
@@ -111,14 +117,14 @@ impl FadeEncoder {
     ///
     /// # Errors
     /// Where Opus refuses a block.
-    pub fn fade_out(&mut self, previous: &Block, block: &Block) -> Result<Payload, AudioError> {
+    pub fn fade_out(&mut self, previous: &Block, block: &Block) -> Result<Frame, AudioError> {
         *self.faded = SILENT_BLOCK;
         for ((faded, sample), gain) in self.faded.iter_mut().zip(block).zip(&self.gains) {
             *faded = sample * (1.0 - gain);
         }
         self.frames.reset()?;
         // The overlap at the start of the frame is the one that the listeners' decoders hold.
-        self.frames.skip(previous)?;
+        self.frames.encode(previous)?;
         self.frames.encode(&self.faded)
     }
 
@@ -126,7 +132,7 @@ impl FadeEncoder {
     ///
     /// # Errors
     /// Where Opus refuses.
-    pub fn silence(&mut self) -> Result<Payload, AudioError> {
+    pub fn silence(&mut self) -> Result<Frame, AudioError> {
         self.frames.reset()?;
         self.frames.encode(&SILENT_BLOCK)
     }
@@ -158,13 +164,13 @@ mod tests {
     /// The blocks of a voice and what its listeners share of it.
     struct Programme {
         blocks: Vec<Block>,
-        steady: Vec<Payload>,
+        steady: Vec<Frame>,
         limit: f64,
     }
 
-    fn programme(index: usize, frames: usize) -> Programme {
+    fn programme(cut: Cut, index: usize, frames: usize) -> Programme {
         let mut voice = (VOICES[index].make)();
-        let mut encoder = FrameEncoder::new().expect("Opus starts");
+        let mut encoder = FrameEncoder::new(cut).expect("Opus starts");
         let mut block = SILENT_BLOCK;
         let blocks: Vec<_> = std::iter::repeat_with(|| {
             voice.render(&mut block);
@@ -187,14 +193,14 @@ mod tests {
 
     #[test]
     fn nobody_hears_a_click_wherever_they_begin_and_end() {
-        let mut fades = FadeEncoder::new().expect("Opus starts");
-        for index in 0..VOICES.len() {
-            let programme = programme(index, 64);
+        for (cut, index) in Cut::ALL.into_iter().flat_map(|cut| (0..VOICES.len()).map(move |index| (cut, index))) {
+            let mut fades = FadeEncoder::new(cut).expect("Opus starts");
+            let programme = programme(cut, index, 64);
             for from in 0..60 {
                 let mut ear = Ear::new();
                 listen(&mut ear, &mut fades, &programme, from, from + 1 + from % 3);
                 let steepest = steepest(ear.since(0));
-                assert!(steepest <= programme.limit, "{steepest} > {} from frame {from}", programme.limit);
+                assert!(steepest <= programme.limit, "{cut:?}: {steepest} > {} from frame {from}", programme.limit);
                 let tail = &ear.heard()[ear.heard().len() - FRAME_SAMPLES..];
                 assert!(peak(&tail[240..]) < INAUDIBLE, "5 ms into silence, voice {index} from {from}");
             }
@@ -203,13 +209,14 @@ mod tests {
 
     #[test]
     fn a_listener_of_three_voices_hears_each_at_its_pitch_and_no_seam() {
-        let mut fades = FadeEncoder::new().expect("Opus starts");
+        let mut fades = Cut::ALL.map(|cut| FadeEncoder::new(cut).expect("Opus starts"));
         let mut ear = Ear::new();
-        for (from, order) in [(0, [0, 1, 2]), (57, [2, 0, 1])] {
+        for (cut, from, order) in [(Cut::Whole, 0, [0, 1, 2]), (Cut::Whole, 57, [2, 0, 1]), (Cut::Halves, 3, [1, 2, 0])] {
+            let fades = &mut fades[cut as usize];
             for index in order {
-                let programme = programme(index, from + 60);
+                let programme = programme(cut, index, from + 60);
                 let begun = ear.heard().len() / FRAME_SAMPLES;
-                listen(&mut ear, &mut fades, &programme, from, from + 55);
+                listen(&mut ear, fades, &programme, from, from + 55);
                 assert!(steepest(ear.since(begun)) <= programme.limit);
                 let steady = &ear.since(begun)[FRAME_SAMPLES * 2..FRAME_SAMPLES * 52];
                 assert!((hertz(steady) - HERTZ[index]).abs() < 1.0, "{}", hertz(steady));
@@ -220,10 +227,11 @@ mod tests {
 
     #[test]
     fn a_switch_fades_out_in_one_frame_and_in_with_the_next() {
-        let mut fades = FadeEncoder::new().expect("Opus starts");
-        for old in 0..VOICES.len() {
-            for new in 0..VOICES.len() {
-                let (old, new) = (programme(old, 34), programme(new, 44));
+        let pairs = (0..VOICES.len()).flat_map(|old| (0..VOICES.len()).map(move |new| (old, new)));
+        for (cut, (old, new)) in pairs.flat_map(|pair| Cut::ALL.map(|cut| (cut, pair))) {
+            let mut fades = FadeEncoder::new(cut).expect("Opus starts");
+            {
+                let (old, new) = (programme(cut, old, 34), programme(cut, new, 44));
                 for at in 20..32 {
                     let mut ear = Ear::new();
                     old.steady[at - 5..at].iter().for_each(|payload| ear.hear(payload));
@@ -238,24 +246,29 @@ mod tests {
     }
 
     #[test]
-    fn every_frame_is_20_ms_of_fullband_celt_and_small() {
-        let mut fades = FadeEncoder::new().expect("Opus starts");
-        let programme = programme(1, 50);
-        let silence = fades.silence().expect("it encodes");
-        for payload in programme.steady.iter().chain([&silence]) {
-            // RFC 6716 section 3.1: configuration 31, one channel, one frame.
-            assert_eq!(payload[0], 31 << 3);
-            assert!(payload.len() <= 400, "{}", payload.len());
+    fn every_frame_is_fullband_celt_of_its_length_and_small() {
+        // RFC 6716 section 3.1: the configuration, one channel, one frame.
+        for (cut, configuration, count) in [(Cut::Whole, 31, 1), (Cut::Halves, 30, 2)] {
+            let silence = FadeEncoder::new(cut).and_then(|mut fades| fades.silence()).expect("it encodes");
+            for frame in programme(cut, 1, 50).steady.iter().chain([&silence]) {
+                assert_eq!(frame.payloads().len(), count);
+                for payload in frame.payloads() {
+                    assert_eq!(payload[0], configuration << 3);
+                    assert!(payload.len() <= 400, "{}", payload.len());
+                }
+            }
+            assert!(silence.payloads().iter().all(|payload| payload.len() <= 3), "{silence:?}");
         }
-        assert!(silence.len() <= 3, "{}", silence.len());
     }
 
     #[test]
     fn fades_do_not_depend_on_what_was_faded_before() {
-        let mut fades = FadeEncoder::new().expect("Opus starts");
-        let [low, high] = [programme(0, 3), programme(2, 3)].map(|programme| programme.blocks);
-        let first = fades.fade_out(&low[1], &low[2]).expect("it encodes");
-        fades.fade_in(&high[0]).expect("it encodes");
-        assert_eq!(fades.fade_out(&low[1], &low[2]).expect("it encodes"), first);
+        for cut in Cut::ALL {
+            let mut fades = FadeEncoder::new(cut).expect("Opus starts");
+            let [low, high] = [0, 2].map(|index| programme(cut, index, 3).blocks);
+            let first = fades.fade_out(&low[1], &low[2]).expect("it encodes");
+            fades.fade_in(&high[0]).expect("it encodes");
+            assert_eq!(fades.fade_out(&low[1], &low[2]).expect("it encodes"), first);
+        }
     }
 }

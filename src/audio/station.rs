@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::wire::ids::VoiceKey;
-use crate::wire::media::{AudioTurn, MediaTime, Payload, VoiceFrames};
+use crate::wire::media::{AudioTurn, Cut, Frame, MediaTime, Tap, TapFrames};
 
 use super::AudioError;
 use super::counters::AudioCounters;
@@ -22,8 +22,9 @@ pub struct Station {
     /// In the order of their keys.
     programmes: Vec<Programme>,
     generator: GeneratorControl,
-    fades: FadeEncoder,
-    silence: Payload,
+    /// By the place of their cut.
+    fades: [FadeEncoder; Cut::ALL.len()],
+    silence: [Frame; Cut::ALL.len()],
     /// Some have just been given their last frame, and silence is to follow it.
     silence_owed: bool,
     /// The generator has been given something since anybody looked.
@@ -35,44 +36,46 @@ impl Station {
     /// A station with every voice off.
     ///
     /// # Errors
-    /// Where Opus cannot make the encoders: one for each voice and one for fades.
+    /// Where Opus cannot make the encoders: one for each voice and cut, and one for the fades of each cut.
     pub fn new(generator: GeneratorControl, counters: Arc<AudioCounters>) -> Result<Self, AudioError> {
-        let mut fades = FadeEncoder::new()?;
-        let silence = fades.silence()?;
+        let mut fades = [FadeEncoder::new(Cut::Whole)?, FadeEncoder::new(Cut::Halves)?];
+        let [whole, halves] = &mut fades;
+        let silence = [whole.silence()?, halves.silence()?];
         let programmes = voices().map(|(key, info)| Programme::new(key, info)).collect::<Result<_, _>>()?;
         Ok(Self { programmes, generator, fades, silence, silence_owed: false, wake_owed: false, counters })
     }
 
-    /// One more listener, who begins with the next `fade_in` of this voice.
+    /// One more listener, who begins with the next `fade_in` of this tap.
     ///
-    /// The first one makes the voice live at once, so that the generator can work until the next turn. A key without a
+    /// The first one makes the voice live at once, so that the generator can work until the next turn. A tap without a
     /// voice is ignored.
-    pub fn join(&mut self, voice: VoiceKey) {
-        let Some(programme) = self.programmes.get_mut(usize::from(voice.0)) else {
+    pub fn join(&mut self, tap: Tap) {
+        let Some(programme) = self.programmes.get_mut(usize::from(tap.voice.0)) else {
             return;
         };
+        let feed = &mut programme.feeds[tap.cut as usize];
+        feed.listeners += 1;
+        feed.joining = true;
         let live = programme.live.get_or_insert_with(|| Live::new(programme.info, &self.counters));
-        live.listeners += 1;
-        live.joining = true;
         self.wake_owed |= live.start(&mut self.generator);
     }
 
-    /// One listener less, who ends with the next `fade_out` of this voice and the silence of the turn after it.
-    pub fn leave(&mut self, voice: VoiceKey) {
-        if let Some(live) = self.listened(voice) {
-            live.listeners -= 1;
-            live.leaving = true;
+    /// One listener less, who ends with the next `fade_out` of this tap and the silence of the turn after it.
+    pub fn leave(&mut self, tap: Tap) {
+        if let Some(feed) = self.listened(tap) {
+            feed.listeners -= 1;
+            feed.leaving = true;
         }
     }
 
     /// One listener less, who waits for nothing: gone, or never begun.
-    pub fn abandon(&mut self, voice: VoiceKey) {
-        if let Some(live) = self.listened(voice) {
-            live.listeners -= 1;
+    pub fn abandon(&mut self, tap: Tap) {
+        if let Some(feed) = self.listened(tap) {
+            feed.listeners -= 1;
         }
     }
 
-    /// Plays one turn: at most one steady, one fade-in and one fade-out encode per live voice.
+    /// Plays one turn: at most one steady, one fade-in and one fade-out encode for each tap that has listeners.
     ///
     /// `None` when nobody listens. A voice whose block is not there is missing from the turn; who begins or ends with it
     /// waits for the next.
@@ -80,25 +83,22 @@ impl Station {
         self.generator.reap();
         for programme in &mut self.programmes {
             // Only now, not when the last one left: who joins in between goes on hearing the same sound.
-            programme.live.take_if(|live| live.listeners == 0 && !live.leaving);
+            programme.rest();
         }
         if !self.is_active() {
             return None;
         }
         self.silence_owed = false;
-        let live = self.programmes.iter().filter(|programme| programme.live.is_some()).count();
-        let mut frames = Vec::with_capacity(live);
+        let wanted = self.programmes.iter().flat_map(|programme| &programme.feeds).filter(|feed| feed.is_wanted());
+        let mut taps = Vec::with_capacity(wanted.count());
         for programme in &mut self.programmes {
             if let Some(live) = &mut programme.live {
                 self.wake_owed |= live.start(&mut self.generator);
             }
-            match programme.play(&mut self.fades, &self.counters) {
-                Ok(played) => frames.extend(played),
-                Err(_) => self.counters.faults.add(1),
-            }
+            programme.play(&mut self.fades, &self.counters, &mut taps);
         }
-        self.silence_owed = frames.iter().any(|frames: &VoiceFrames| frames.fade_out.is_some());
-        Some(AudioTurn { time, silence: Payload::clone(&self.silence), voices: frames })
+        self.silence_owed = taps.iter().any(|frames: &TapFrames| frames.fade_out.is_some());
+        Some(AudioTurn { time, silence: self.silence.clone(), taps })
     }
 
     /// Whether the generator has been given something since this was last asked, and must be woken.
@@ -112,50 +112,92 @@ impl Station {
         self.silence_owed || self.programmes.iter().any(|programme| programme.live.is_some())
     }
 
-    /// The voice, if it is live and has listeners.
-    fn listened(&mut self, voice: VoiceKey) -> Option<&mut Live> {
-        let programme = self.programmes.get_mut(usize::from(voice.0))?;
-        programme.live.as_mut().filter(|live| live.listeners > 0)
+    /// What feeds the tap, if that has listeners.
+    fn listened(&mut self, tap: Tap) -> Option<&mut Feed> {
+        let programme = self.programmes.get_mut(usize::from(tap.voice.0))?;
+        Some(&mut programme.feeds[tap.cut as usize]).filter(|feed| feed.listeners > 0)
     }
 }
 
-/// One voice of the list. Its encoder is made once, so that going live can neither fail nor take long.
+/// One voice of the list.
 struct Programme {
     key: VoiceKey,
     info: &'static VoiceInfo,
-    encoder: FrameEncoder,
+    /// By the place of their cut.
+    feeds: [Feed; Cut::ALL.len()],
     live: Option<Live>,
 }
 
 impl Programme {
     fn new(key: VoiceKey, info: &'static VoiceInfo) -> Result<Self, AudioError> {
-        Ok(Self { key, info, encoder: FrameEncoder::new()?, live: None })
+        Ok(Self { key, info, feeds: [Feed::new(Cut::Whole)?, Feed::new(Cut::Halves)?], live: None })
+    }
+
+    /// Turns the voice off, if nobody wants anything of it.
+    fn rest(&mut self) {
+        if !self.feeds.iter().any(Feed::is_wanted) {
+            self.live = None;
+            self.feeds.iter_mut().for_each(|feed| feed.joining = false);
+        }
     }
 
     /// Encodes the next block, if the voice is live and has one.
-    fn play(&mut self, fades: &mut FadeEncoder, counters: &AudioCounters) -> Result<Option<VoiceFrames>, AudioError> {
-        let Some(live) = self.live.as_mut() else {
-            return Ok(None);
-        };
+    fn play(&mut self, fades: &mut [FadeEncoder], counters: &AudioCounters, taps: &mut Vec<TapFrames>) {
+        let Some(live) = &mut self.live else { return };
         if !live.advance() {
-            return Ok(None);
+            return;
         }
+        for (feed, fades) in self.feeds.iter_mut().zip(fades).filter(|(feed, _)| feed.is_wanted()) {
+            match feed.play(self.key, live, fades, counters) {
+                Ok(frames) => taps.push(frames),
+                Err(_) => counters.faults.add(1),
+            }
+        }
+    }
+}
+
+/// One cut of a voice. Its encoder is made once, so that going live can neither fail nor take long.
+struct Feed {
+    cut: Cut,
+    encoder: FrameEncoder,
+    /// Those who have joined, without those who have left.
+    listeners: usize,
+    joining: bool,
+    leaving: bool,
+}
+
+impl Feed {
+    fn new(cut: Cut) -> Result<Self, AudioError> {
+        Ok(Self { cut, encoder: FrameEncoder::new(cut)?, listeners: 0, joining: false, leaving: false })
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.listeners > 0 || self.leaving
+    }
+
+    fn play(
+        &mut self,
+        voice: VoiceKey,
+        live: &Live,
+        fades: &mut FadeEncoder,
+        counters: &AudioCounters,
+    ) -> Result<TapFrames, AudioError> {
         // Taken before anything can fail, so that a voice that nobody hears cannot stay on for it.
-        let leaving = std::mem::take(&mut live.leaving);
-        // The first frame of a voice would still overlap with its last time on air, but nobody is given that one.
+        let leaving = std::mem::take(&mut self.leaving);
+        // The first frame of a feed would still overlap with its last time on air, but nobody is given that one.
         let steady = self.encoder.encode(&live.block)?;
         counters.steady.add(1);
-        let mut frames = VoiceFrames { voice: self.key, steady, fade_in: None, fade_out: None };
-        if live.joining {
+        let mut frames = TapFrames { tap: Tap { voice, cut: self.cut }, steady, fade_in: None, fade_out: None };
+        if self.joining {
             frames.fade_in = Some(fades.fade_in(&live.block)?);
             counters.fade_in.add(1);
-            live.joining = false;
+            self.joining = false;
         }
         if leaving {
             frames.fade_out = Some(fades.fade_out(&live.previous, &live.block)?);
             counters.fade_out.add(1);
         }
-        Ok(Some(frames))
+        Ok(frames)
     }
 }
 
@@ -168,10 +210,6 @@ struct Live {
     previous: Block,
     /// Whether there was a block yet.
     begun: bool,
-    /// Those who have joined, without those who have left.
-    listeners: usize,
-    joining: bool,
-    leaving: bool,
 }
 
 impl Live {
@@ -183,9 +221,6 @@ impl Live {
             block: SILENT_BLOCK,
             previous: SILENT_BLOCK,
             begun: false,
-            listeners: 0,
-            joining: false,
-            leaving: false,
         }
     }
 
@@ -220,8 +255,9 @@ mod tests {
     use crate::audio::generator::{Generator, generator};
     use crate::wire::media::{FRAME_SAMPLES, FRAME_TICKS};
 
-    const LOW: VoiceKey = VoiceKey(0);
-    const HIGH: VoiceKey = VoiceKey(2);
+    const LOW: Tap = Tap { voice: VoiceKey(0), cut: Cut::Whole };
+    const HIGH: Tap = Tap { voice: VoiceKey(2), cut: Cut::Whole };
+    const SHORT: Tap = Tap { voice: VoiceKey(0), cut: Cut::Halves };
 
     /// A station with its generator, on one thread and without time.
     struct Studio {
@@ -252,10 +288,10 @@ mod tests {
             turn
         }
 
-        /// The frames of `voice` in the next turn.
-        fn frames(&mut self, voice: VoiceKey) -> VoiceFrames {
+        /// The frames of `tap` in the next turn.
+        fn frames(&mut self, tap: Tap) -> TapFrames {
             let turn = self.turn().expect("somebody listens");
-            turn.voice(voice).expect("the voice is live").clone()
+            turn.frames(tap).expect("the voice is live").clone()
         }
 
         /// Steady, fade-in and fade-out encodes so far.
@@ -278,7 +314,7 @@ mod tests {
         assert!(studio.frames(LOW).fade_out.is_some());
         assert!(studio.station.is_active());
         let last = studio.turn().expect("silence is owed");
-        assert!(last.voices.is_empty());
+        assert!(last.taps.is_empty());
         assert_eq!(last.time, MediaTime(4 * FRAME_TICKS));
         assert!(!studio.station.is_active());
         assert!(studio.turn().is_none());
@@ -303,11 +339,33 @@ mod tests {
     }
 
     #[test]
+    fn both_cuts_of_a_voice_are_encoded_while_somebody_wants_them() {
+        let mut studio = Studio::new();
+        studio.station.join(LOW);
+        studio.frames(LOW);
+        assert_eq!(studio.encodes(), [1, 1, 0], "nobody wants the other cut");
+        studio.station.join(SHORT);
+        let mut ear = Ear::new();
+        let turn = studio.turn().expect("somebody listens");
+        assert!(turn.frames(LOW).is_some_and(|frames| frames.fade_in.is_none()), "others begin, not these");
+        ear.hear(turn.frames(SHORT).and_then(|frames| frames.fade_in.as_ref()).expect("asked for"));
+        assert_eq!(studio.encodes(), [3, 2, 0]);
+        studio.station.leave(LOW);
+        studio.frames(SHORT);
+        assert!(studio.turn().expect("somebody listens").frames(LOW).is_none());
+        studio.station.leave(SHORT);
+        ear.hear(&studio.frames(SHORT).fade_out.expect("asked for"));
+        ear.hear(studio.turn().expect("silence is owed").silence(Cut::Halves));
+        assert!(studio.turn().is_none());
+        assert!(peak(&ear.heard()[ear.heard().len() - 720..]) < 0.001, "below -60 dBFS");
+    }
+
+    #[test]
     fn leaving_more_often_than_joining_changes_nothing() {
         let mut studio = Studio::new();
         studio.station.leave(LOW);
         studio.station.abandon(LOW);
-        studio.station.join(VoiceKey(u16::MAX));
+        studio.station.join(VoiceKey(u16::MAX).into());
         assert!(!studio.station.is_active());
         studio.station.join(LOW);
         studio.station.abandon(LOW);
@@ -333,12 +391,12 @@ mod tests {
         let mut studio = Studio::new();
         studio.station.join(LOW);
         let turn = studio.turn_of_the_station().expect("somebody listens");
-        assert!(turn.voices.is_empty());
+        assert!(turn.taps.is_empty());
         assert_eq!(studio.counters.ring.empty.value(), 0, "a voice that has just started is not late");
         assert!(studio.frames(LOW).fade_in.is_some());
         studio.station.leave(LOW);
         studio.station.join(LOW);
-        while studio.turn_of_the_station().is_some_and(|turn| turn.voice(LOW).is_some()) {
+        while studio.turn_of_the_station().is_some_and(|turn| turn.frames(LOW).is_some()) {
             studio.station.leave(LOW);
             studio.station.join(LOW);
         }
@@ -360,7 +418,7 @@ mod tests {
         studio.station.take_wake();
         studio.station.join(LOW);
         assert!(!studio.station.take_wake());
-        assert!(studio.turn().expect("somebody listens").voices.is_empty());
+        assert!(studio.turn().expect("somebody listens").taps.is_empty());
         assert!(studio.station.take_wake(), "the turn tried again");
         assert!(studio.frames(LOW).fade_in.is_some());
     }
@@ -383,7 +441,7 @@ mod tests {
         studio.station.leave(LOW);
         studio.station.join(HIGH);
         let turn = studio.turn().expect("somebody listens");
-        ear.hear(turn.voice(LOW).and_then(|frames| frames.fade_out.as_ref()).expect("asked for"));
+        ear.hear(turn.frames(LOW).and_then(|frames| frames.fade_out.as_ref()).expect("asked for"));
         // The fade-in of that turn is for others; a switcher asks for the next one.
         studio.station.join(HIGH);
         ear.hear(&studio.frames(HIGH).fade_in.expect("asked for"));
@@ -392,7 +450,7 @@ mod tests {
         }
         studio.station.leave(HIGH);
         ear.hear(&studio.frames(HIGH).fade_out.expect("asked for"));
-        ear.hear(&studio.turn().expect("somebody listens").silence);
+        ear.hear(studio.turn().expect("somebody listens").silence(Cut::Whole));
 
         assert!(steepest(&ear.heard()[..22 * FRAME_SAMPLES]) <= slope(0.3, 220.0) * 1.05);
         assert!(steepest(ear.heard()) <= slope(0.3, 880.0) * 1.05);

@@ -16,7 +16,7 @@ use crate::audio::station::Station;
 use crate::audio::voices::VOICES;
 use crate::drive::clock::Clock;
 use crate::wire::ids::VoiceKey;
-use crate::wire::media::{AudioTurn, FRAME_TICKS, MediaTime};
+use crate::wire::media::{AudioTurn, Cut, FRAME_TICKS, MediaTime, Tap};
 
 /// Takes every turn as it leaves, on the encoder's thread: what it does there delays the next turn.
 pub type Sink = Box<dyn FnMut(Arc<AudioTurn>, Lateness) + Send>;
@@ -54,7 +54,7 @@ impl AudioEngine {
     pub fn start(clock: Clock, sink: Sink) -> Result<Self, AudioEngineError> {
         let counters = Arc::<AudioCounters>::default();
         let shared = Arc::new(Shared {
-            demand: VOICES.iter().map(|_| Demand::default()).collect(),
+            demand: VOICES.iter().map(|_| Default::default()).collect(),
             stopping: AtomicBool::new(false),
             counters: Arc::clone(&counters),
         });
@@ -101,27 +101,27 @@ pub struct AudioHandle {
 }
 
 impl AudioHandle {
-    /// One more listener, who begins with the next `fade_in` of this voice: within 20 ms, where the machine keeps up.
-    pub fn join(&self, voice: VoiceKey) {
-        if let Some(demand) = self.shared.demand(voice) {
+    /// One more listener, who begins with the next `fade_in` of this tap: within 20 ms, where the machine keeps up.
+    pub fn join(&self, tap: Tap) {
+        if let Some(demand) = self.shared.demand(tap) {
             demand.joins.fetch_add(1, Ordering::Release);
             self.encoder.unpark();
         }
     }
 
-    /// One listener less, who ends with the next `fade_out` of this voice and the `silence` of the turn after it.
+    /// One listener less, who ends with the next `fade_out` of this tap and the `silence` of the turn after it.
     ///
     /// Only for one who has begun; who still waits for the fade-in calls [`abandon`](Self::abandon).
-    pub fn leave(&self, voice: VoiceKey) {
+    pub fn leave(&self, tap: Tap) {
         // No unpark: who leaves has joined, so the encoder is awake or will be.
-        if let Some(demand) = self.shared.demand(voice) {
+        if let Some(demand) = self.shared.demand(tap) {
             demand.leaves.fetch_add(1, Ordering::Release);
         }
     }
 
     /// One listener less, who waits for nothing: gone, or never begun.
-    pub fn abandon(&self, voice: VoiceKey) {
-        if let Some(demand) = self.shared.demand(voice) {
+    pub fn abandon(&self, tap: Tap) {
+        if let Some(demand) = self.shared.demand(tap) {
             demand.abandons.fetch_add(1, Ordering::Release);
         }
     }
@@ -136,15 +136,15 @@ impl AudioHandle {
 /// What all threads of the audio path see.
 #[derive(Debug)]
 struct Shared {
-    /// In the order of the voices' keys.
-    demand: Box<[Demand]>,
+    /// In the order of the voices' keys, by the place of the cut.
+    demand: Box<[[Demand; Cut::ALL.len()]]>,
     stopping: AtomicBool,
     counters: Arc<AudioCounters>,
 }
 
 impl Shared {
-    fn demand(&self, voice: VoiceKey) -> Option<&Demand> {
-        self.demand.get(usize::from(voice.0))
+    fn demand(&self, tap: Tap) -> Option<&Demand> {
+        self.demand.get(usize::from(tap.voice.0)).map(|cuts| &cuts[tap.cut as usize])
     }
 
     fn is_stopping(&self) -> bool {
@@ -161,14 +161,14 @@ struct Demand {
 }
 
 impl Demand {
-    fn apply(&self, voice: VoiceKey, station: &mut Station) {
+    fn apply(&self, tap: Tap, station: &mut Station) {
         // Joins are taken last and applied first: every leave that is seen then has its join before it.
         let leaves = self.leaves.swap(0, Ordering::Acquire);
         let abandons = self.abandons.swap(0, Ordering::Acquire);
         let joins = self.joins.swap(0, Ordering::Acquire);
-        (0..joins).for_each(|_| station.join(voice));
-        (0..leaves).for_each(|_| station.leave(voice));
-        (0..abandons).for_each(|_| station.abandon(voice));
+        (0..joins).for_each(|_| station.join(tap));
+        (0..leaves).for_each(|_| station.leave(tap));
+        (0..abandons).for_each(|_| station.abandon(tap));
     }
 }
 
@@ -263,8 +263,10 @@ impl Encoder {
 
     /// Tells the station who came and went, and wakes the generator at once if there is a new voice to make.
     fn take_demand(&mut self) {
-        for (key, demand) in (0..).map(VoiceKey).zip(&self.shared.demand) {
-            demand.apply(key, &mut self.station);
+        for (voice, cuts) in (0..).map(VoiceKey).zip(&self.shared.demand) {
+            for (cut, demand) in Cut::ALL.into_iter().zip(cuts) {
+                demand.apply(Tap { voice, cut }, &mut self.station);
+            }
         }
         if self.station.take_wake() {
             self.generator.unpark();
@@ -293,8 +295,8 @@ mod tests {
 
     /// Long enough for any machine; a test that passes waits a few frames.
     const PATIENCE: Duration = Duration::from_secs(20);
-    const LOW: VoiceKey = VoiceKey(0);
-    const MID: VoiceKey = VoiceKey(1);
+    const LOW: Tap = Tap { voice: VoiceKey(0), cut: Cut::Whole };
+    const MID: Tap = Tap { voice: VoiceKey(1), cut: Cut::Whole };
 
     fn start() -> (AudioEngine, Receiver<Arc<AudioTurn>>) {
         let (sender, turns) = channel();
@@ -315,11 +317,11 @@ mod tests {
     }
 
     fn begins(turn: &AudioTurn) -> bool {
-        turn.voice(MID).is_some_and(|frames| frames.fade_in.is_some())
+        turn.frames(MID).is_some_and(|frames| frames.fade_in.is_some())
     }
 
     fn ends(turn: &AudioTurn) -> bool {
-        turn.voice(MID).is_some_and(|frames| frames.fade_out.is_some())
+        turn.frames(MID).is_some_and(|frames| frames.fade_out.is_some())
     }
 
     #[test]
@@ -329,11 +331,11 @@ mod tests {
         for round in 1..=2 {
             handle.join(MID);
             let first = wait(&turns, begins).time;
-            let steady = wait(&turns, |turn| turn.voice(MID).is_some()).time;
+            let steady = wait(&turns, |turn| turn.frames(MID).is_some()).time;
             assert!(steady > first);
             handle.leave(MID);
             let last = wait(&turns, ends).time;
-            let silent = wait(&turns, |turn| turn.voices.is_empty()).time;
+            let silent = wait(&turns, |turn| turn.taps.is_empty()).time;
             assert!(silent > last);
             for time in [first, steady, last, silent] {
                 assert_eq!(time.0 % FRAME_TICKS, 0);
@@ -352,7 +354,7 @@ mod tests {
         wait(&turns, begins);
         handle.join(LOW);
         handle.abandon(MID);
-        wait(&turns, |turn| turn.voice(LOW).is_some() && turn.voice(MID).is_none());
+        wait(&turns, |turn| turn.frames(LOW).is_some() && turn.frames(MID).is_none());
         assert_eq!(handle.counters().fade_out.value(), 0);
     }
 
@@ -371,7 +373,7 @@ mod tests {
             }
         });
         handle.join(LOW);
-        wait(&turns, |turn| turn.voice(LOW).is_some() && turn.voice(MID).is_none());
+        wait(&turns, |turn| turn.frames(LOW).is_some() && turn.frames(MID).is_none());
     }
 
     #[test]

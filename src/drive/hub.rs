@@ -377,9 +377,9 @@ impl Hub {
     /// Passes a note of a listener on to the audio engine.
     pub fn note(&self, note: AudienceNote) {
         match note {
-            AudienceNote::Join(voice) => self.audio.join(voice),
-            AudienceNote::Leave(voice) => self.audio.leave(voice),
-            AudienceNote::Abandon(voice) => self.audio.abandon(voice),
+            AudienceNote::Join(tap) => self.audio.join(tap),
+            AudienceNote::Leave(tap) => self.audio.leave(tap),
+            AudienceNote::Abandon(tap) => self.audio.abandon(tap),
         }
     }
 

@@ -11,6 +11,7 @@ use str0m::net::{Receive, Transmit};
 use str0m::rtp::{Extension, RtpWrite};
 use str0m::{Candidate, IceCreds, Input, Rtc, RtcConfig};
 
+use crate::wire::media::FrameLength;
 use crate::wire::sdp::{self, CandidateUse, IceCredentials};
 use crate::wire::signal::{CandidateInit, Offer, OfferStyle, SignalFault};
 use crate::wire::stun::{self, StunClass};
@@ -148,12 +149,21 @@ impl Leg {
             self.rtc.direct_api().set_local_ice_credentials(creds(&self.local));
             self.proven = now;
         }
-        let text = sdp::with_ice_credentials(&answer.to_sdp_string(), &self.local);
+        let mut text = sdp::with_ice_credentials(&answer.to_sdp_string(), &self.local);
         if model == Model::Speaker {
             // A client may pause its line; one that never had any has nothing to hear here.
             match self.find_audio(&text) {
                 Err(fault) if self.audio.take().is_none() => return Err(fault),
                 _ => {}
+            }
+            if let Some((mid, _)) = &self.audio {
+                // str0m neither reads nor writes these lines.
+                let (ptime, maxptime) = sdp::packet_times(&offer.sdp, mid);
+                let length = FrameLength::wanted(ptime, maxptime);
+                self.playout.set_length(length);
+                if ptime.or(maxptime).is_some() {
+                    text = sdp::with_packet_time(&text, mid, length.ms());
+                }
             }
         }
         let (sdp, trickle) = match offer.style {

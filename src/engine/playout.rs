@@ -1,17 +1,18 @@
 //! Frames of shared voices into one listener's RTP stream: who fades when, sequence numbers, RTP time, the marker bit. It encodes nothing.
 
 use crate::wire::ids::VoiceKey;
-use crate::wire::media::{AudioTurn, FRAME_TICKS, MediaTime, Payload};
+use crate::wire::media::{AudioTurn, FRAME_TICKS, Frame, FrameLength, MediaTime, Payload, Tap};
+use crate::wire::opus;
 
-/// What the audience of a voice must be told. For every `Join` there is one `Leave` or `Abandon`.
+/// What the audience of a tap must be told. For every `Join` there is one `Leave` or `Abandon`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AudienceNote {
     /// One more listener: a fade-in is wanted in the next turn.
-    Join(VoiceKey),
+    Join(Tap),
     /// One listener fewer: a fade-out is wanted in the next turn.
-    Leave(VoiceKey),
+    Leave(Tap),
     /// One listener fewer, without a word.
-    Abandon(VoiceKey),
+    Abandon(Tap),
 }
 
 /// One RTP packet's worth.
@@ -37,33 +38,46 @@ enum State {
     Silent,
     /// Waits for a fade-in. `bridge` silent frames may fill the time, where sound came before.
     Joining {
-        voice: VoiceKey,
+        tap: Tap,
         bridge: u8,
         waited: u8,
     },
     Playing {
-        voice: VoiceKey,
+        tap: Tap,
     },
     /// Waits for a fade-out, then goes on to `next`.
     Leaving {
-        voice: VoiceKey,
-        next: Option<VoiceKey>,
+        tap: Tap,
+        next: Option<Tap>,
         waited: u8,
     },
     /// Owes one silent frame: Opus looks ahead 2.5 ms.
     Tail,
 }
 
+/// Whole frames that wait for the others of their packet.
+#[derive(Debug, Default)]
+struct Held {
+    frames: Vec<Payload>,
+    /// Media time of the first.
+    time: u64,
+    marker: bool,
+}
+
 /// One listener's place in the audio.
 #[derive(Debug)]
 pub struct Playout {
     state: State,
+    length: FrameLength,
     /// Added to the shared media time, so that timestamps begin anywhere (RFC 3550 section 5.1).
     offset: u32,
     seq: u64,
-    /// Media time right after the last frame sent.
+    /// Media time right after the last frame.
     expected: Option<u64>,
-    /// Samples of sound sent since `start`.
+    held: Held,
+    /// The second packet of a frame of two.
+    second: Option<PlayoutPacket>,
+    /// Samples of sound played since `start`.
     played: u64,
 }
 
@@ -74,41 +88,51 @@ impl Playout {
         let [offset @ .., high, low] = random;
         Self {
             state: State::Silent,
+            length: FrameLength::default(),
             offset: u32::from_be_bytes(offset),
             // Half of the range: the receiver cannot know a rollover that comes before its first packet (RFC 3711 section 3.3.1).
             seq: u64::from(u16::from_be_bytes([high, low]) >> 1),
             expected: None,
+            held: Held::default(),
+            second: None,
             played: 0,
         }
     }
 
+    /// Makes packets of this length from the next one on. Who plays already must [`start`](Self::start) again, because that may want
+    /// another cut of the voice.
+    pub fn set_length(&mut self, length: FrameLength) {
+        self.length = length;
+    }
+
     /// Plays `voice` from the next turn on.
     pub fn start(&mut self, voice: VoiceKey, mut note: impl FnMut(AudienceNote)) {
+        let tap = Tap { voice, cut: self.length.cut() };
         self.state = match self.state {
             State::Silent => {
                 self.played = 0;
-                note(AudienceNote::Join(voice));
-                State::Joining { voice, bridge: 0, waited: 0 }
+                note(AudienceNote::Join(tap));
+                State::Joining { tap, bridge: 0, waited: 0 }
             }
             State::Tail => {
                 self.played = 0;
-                note(AudienceNote::Join(voice));
-                State::Joining { voice, bridge: BRIDGE, waited: 0 }
+                note(AudienceNote::Join(tap));
+                State::Joining { tap, bridge: BRIDGE, waited: 0 }
             }
-            State::Joining { voice: old, bridge, .. } if old != voice => {
+            State::Joining { tap: old, bridge, .. } if old != tap => {
                 note(AudienceNote::Abandon(old));
-                note(AudienceNote::Join(voice));
-                State::Joining { voice, bridge, waited: 0 }
+                note(AudienceNote::Join(tap));
+                State::Joining { tap, bridge, waited: 0 }
             }
-            State::Playing { voice: old } if old != voice => {
+            State::Playing { tap: old } if old != tap => {
                 note(AudienceNote::Leave(old));
-                State::Leaving { voice: old, next: Some(voice), waited: 0 }
+                State::Leaving { tap: old, next: Some(tap), waited: 0 }
             }
-            State::Leaving { voice: old, next, waited } => {
+            State::Leaving { tap: old, next, waited } => {
                 if next.is_none() {
                     self.played = 0;
                 }
-                State::Leaving { voice: old, next: Some(voice), waited }
+                State::Leaving { tap: old, next: Some(tap), waited }
             }
             same => same,
         };
@@ -117,15 +141,15 @@ impl Playout {
     /// Fades out.
     pub fn stop(&mut self, mut note: impl FnMut(AudienceNote)) {
         self.state = match self.state {
-            State::Joining { voice, bridge, .. } => {
-                note(AudienceNote::Abandon(voice));
+            State::Joining { tap, bridge, .. } => {
+                note(AudienceNote::Abandon(tap));
                 if bridge > 0 { State::Tail } else { State::Silent }
             }
-            State::Playing { voice } => {
-                note(AudienceNote::Leave(voice));
-                State::Leaving { voice, next: None, waited: 0 }
+            State::Playing { tap } => {
+                note(AudienceNote::Leave(tap));
+                State::Leaving { tap, next: None, waited: 0 }
             }
-            State::Leaving { voice, waited, .. } => State::Leaving { voice, next: None, waited },
+            State::Leaving { tap, waited, .. } => State::Leaving { tap, next: None, waited },
             quiet => quiet,
         };
     }
@@ -133,72 +157,87 @@ impl Playout {
     /// The listener is gone: nothing more will be asked for.
     pub fn abandon(&mut self, mut note: impl FnMut(AudienceNote)) {
         // A leaver has been counted out already.
-        if let State::Joining { voice, .. } | State::Playing { voice } = self.state {
-            note(AudienceNote::Abandon(voice));
+        if let State::Joining { tap, .. } | State::Playing { tap } = self.state {
+            note(AudienceNote::Abandon(tap));
         }
         self.state = State::Silent;
+        self.held.frames.clear();
+        self.second = None;
     }
 
-    /// What this turn sends, if anything.
-    pub fn turn(&mut self, turn: &AudioTurn, mut note: impl FnMut(AudienceNote)) -> Option<PlayoutPacket> {
-        let (payload, sound) = match self.state {
-            State::Silent => return None,
+    /// What is to be sent now, if anything. A listener of 10 ms gets the other half by [`second`](Self::second).
+    pub fn turn(&mut self, turn: &AudioTurn, note: impl FnMut(AudienceNote)) -> Option<PlayoutPacket> {
+        match self.frame(turn, note) {
+            Some((Frame::Whole(payload), sound)) => self.whole(turn.time.0, payload, sound),
+            Some((Frame::Halves([first, second]), sound)) => {
+                let marker = self.advance(turn.time.0, sound);
+                // What was held before the length changed is of the past by a frame or more: its sound is lost with it.
+                self.held.frames.clear();
+                let packet = self.packet(turn.time.0, marker, first);
+                self.second = Some(self.packet(turn.time.0 + FRAME_TICKS / 2, false, second));
+                Some(packet)
+            }
+            None => self.release(),
+        }
+    }
+
+    /// The second half of the frame that the last turn began, due 10 ms after the first.
+    pub fn second(&mut self) -> Option<PlayoutPacket> {
+        self.second.take()
+    }
+
+    /// What this turn has for the listener, and whether it is sound.
+    fn frame(&mut self, turn: &AudioTurn, mut note: impl FnMut(AudienceNote)) -> Option<(Frame, bool)> {
+        match self.state {
+            State::Silent => None,
             State::Tail => {
                 self.state = State::Silent;
-                (turn.silence.clone(), false)
+                Some((turn.silence(self.length.cut()).clone(), false))
             }
-            State::Joining { voice, bridge, waited } => {
-                if let Some(fade_in) = turn.voice(voice).and_then(|frames| frames.fade_in.clone()) {
-                    self.state = State::Playing { voice };
-                    (fade_in, true)
-                } else {
-                    if waited == LOST {
-                        note(AudienceNote::Join(voice));
-                        note(AudienceNote::Abandon(voice));
-                    }
-                    let waited = if waited == LOST { 0 } else { waited + 1 };
-                    self.state = State::Joining { voice, bridge: bridge.saturating_sub(1), waited };
-                    if bridge == 0 {
-                        return None;
-                    }
-                    (turn.silence.clone(), false)
+            State::Joining { tap, bridge, waited } => {
+                if let Some(fade_in) = turn.frames(tap).and_then(|frames| frames.fade_in.clone()) {
+                    self.state = State::Playing { tap };
+                    return Some((fade_in, true));
                 }
+                if waited == LOST {
+                    note(AudienceNote::Join(tap));
+                    note(AudienceNote::Abandon(tap));
+                }
+                let waited = if waited == LOST { 0 } else { waited + 1 };
+                self.state = State::Joining { tap, bridge: bridge.saturating_sub(1), waited };
+                (bridge > 0).then(|| (turn.silence(tap.cut).clone(), false))
             }
-            State::Playing { voice } => (turn.voice(voice)?.steady.clone(), true),
-            State::Leaving { voice, next, waited } => {
-                let frames = turn.voice(voice);
+            State::Playing { tap } => Some((turn.frames(tap)?.steady.clone(), true)),
+            State::Leaving { tap, next, waited } => {
+                let frames = turn.frames(tap);
                 if frames.is_none() && waited < LOST {
                     // A turn without a block: the fade-out comes with the next one.
-                    self.state = State::Leaving { voice, next, waited: waited + 1 };
+                    self.state = State::Leaving { tap, next, waited: waited + 1 };
                     return None;
                 }
                 if let Some(frames) = frames
                     && frames.fade_out.is_none()
                 {
                     if waited == LOST {
-                        note(AudienceNote::Join(voice));
-                        note(AudienceNote::Leave(voice));
+                        note(AudienceNote::Join(tap));
+                        note(AudienceNote::Leave(tap));
                     }
                     let waited = if waited == LOST { 0 } else { waited + 1 };
-                    self.state = State::Leaving { voice, next, waited };
-                    (frames.steady.clone(), true)
-                } else {
-                    self.state = match next {
-                        Some(voice) => {
-                            note(AudienceNote::Join(voice));
-                            State::Joining { voice, bridge: BRIDGE, waited: 0 }
-                        }
-                        None => State::Tail,
-                    };
-                    // A voice that has had no block for so long has gone silent already.
-                    match frames.and_then(|frames| frames.fade_out.clone()) {
-                        Some(fade_out) => (fade_out, true),
-                        None => (turn.silence.clone(), false),
-                    }
+                    self.state = State::Leaving { tap, next, waited };
+                    return Some((frames.steady.clone(), true));
                 }
+                self.state = match next {
+                    Some(tap) => {
+                        note(AudienceNote::Join(tap));
+                        State::Joining { tap, bridge: BRIDGE, waited: 0 }
+                    }
+                    None => State::Tail,
+                };
+                // A voice that has had no block for so long has gone silent already.
+                let fade_out = frames.and_then(|frames| frames.fade_out.clone());
+                Some(fade_out.map_or_else(|| (turn.silence(tap.cut).clone(), false), |fade_out| (fade_out, true)))
             }
-        };
-        Some(self.packet(turn.time.0, payload, sound))
+        }
     }
 
     /// Whether turns are wanted.
@@ -207,72 +246,132 @@ impl Playout {
         self.state != State::Silent
     }
 
-    /// Samples of sound sent since the last `start` out of silence, at 48 kHz.
+    /// Samples of sound played since the last `start` out of silence, at 48 kHz.
     #[must_use]
     pub fn played(&self) -> u64 {
         self.played
     }
 
-    fn packet(&mut self, time: u64, payload: Payload, sound: bool) -> PlayoutPacket {
+    /// Puts a frame to the others of its packet, and gives that out when it is full, or when nothing is to follow.
+    fn whole(&mut self, time: u64, payload: Payload, sound: bool) -> Option<PlayoutPacket> {
+        let follows = self.held.frames.is_empty() || self.expected == Some(time);
+        // Frames of a packet are neighbours: what waited for one that never came goes now, alone.
+        let broken = if follows { None } else { self.release() };
+        let marker = self.advance(time, sound);
+        if self.held.frames.is_empty() {
+            (self.held.time, self.held.marker) = (time, marker);
+        }
+        self.held.frames.push(payload);
+        if broken.is_some() {
+            return broken;
+        }
+        let full = self.held.frames.len() >= self.frames_per_packet() || self.state == State::Silent;
+        if full { self.release() } else { None }
+    }
+
+    fn frames_per_packet(&self) -> usize {
+        usize::from(self.length.ms()).div_ceil(20)
+    }
+
+    /// One packet of all that is held.
+    fn release(&mut self) -> Option<PlayoutPacket> {
+        let payload = match &self.held.frames[..] {
+            [] => return None,
+            [one] => one.clone(),
+            // Frames of one encoder's settings always go together; if ever they did not, the first would be heard.
+            several => opus::pack(several).map_or_else(|| several[0].clone(), Payload::from),
+        };
+        self.held.frames.clear();
+        Some(self.packet(self.held.time, self.held.marker, payload))
+    }
+
+    /// A frame is played; returns whether it begins a talkspurt.
+    fn advance(&mut self, time: u64, sound: bool) -> bool {
         // A gap of a frame or two is a loss that the decoder conceals, not a new talkspurt.
         let marker = self.expected.is_none_or(|expected| time > expected + 5 * FRAME_TICKS);
         self.expected = Some(time + FRAME_TICKS);
-        let seq = self.seq;
-        self.seq += 1;
         if sound {
             self.played += FRAME_TICKS;
         }
-        let rtp = MediaTime(time).rtp().wrapping_add(self.offset);
-        PlayoutPacket { seq, time: rtp, marker, payload }
+        marker
+    }
+
+    fn packet(&mut self, time: u64, marker: bool, payload: Payload) -> PlayoutPacket {
+        let seq = self.seq;
+        self.seq += 1;
+        PlayoutPacket { seq, time: MediaTime(time).rtp().wrapping_add(self.offset), marker, payload }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::media::VoiceFrames;
+    use crate::wire::media::{Cut, TapFrames};
     use std::collections::HashMap;
 
     const LOW: VoiceKey = VoiceKey(0);
     const HIGH: VoiceKey = VoiceKey(1);
 
+    /// A whole frame that is known by its word; it has a table of contents, so that frames can go together.
+    fn whole(word: &str) -> Frame {
+        Frame::Whole([&[0], word.as_bytes()].concat().into())
+    }
+
+    fn halves(word: &str) -> Frame {
+        Frame::Halves(["a", "b"].map(|half| [&[0], word.as_bytes(), half.as_bytes()].concat().into()))
+    }
+
+    fn silence() -> [Frame; 2] {
+        [whole("quiet"), halves("quiet")]
+    }
+
+    /// The words of a packet, joined.
+    fn words(payload: &[u8]) -> String {
+        // Several frames: their number and the lengths of all but the last stand before them.
+        let text = if payload[0] & 3 == 3 { &payload[usize::from(payload[1] & 63) + 1..] } else { &payload[1..] };
+        String::from_utf8_lossy(text).into_owned()
+    }
+
     /// Stands where the audio engine stands: counts the audience, gives fades when they were asked for.
     #[derive(Default)]
     struct Booth {
         turn: u64,
-        listeners: HashMap<VoiceKey, i32>,
+        listeners: HashMap<Tap, i32>,
         fading: Vec<AudienceNote>,
         notes: Vec<AudienceNote>,
     }
 
     impl Booth {
         fn hear(&mut self, note: AudienceNote) {
-            let (voice, change) = match note {
-                AudienceNote::Join(voice) => (voice, 1),
-                AudienceNote::Leave(voice) | AudienceNote::Abandon(voice) => (voice, -1),
+            let (tap, change) = match note {
+                AudienceNote::Join(tap) => (tap, 1),
+                AudienceNote::Leave(tap) | AudienceNote::Abandon(tap) => (tap, -1),
             };
-            *self.listeners.entry(voice).or_default() += change;
-            assert!(self.listeners[&voice] >= 0, "{note:?}");
+            *self.listeners.entry(tap).or_default() += change;
+            assert!(self.listeners[&tap] >= 0, "{note:?}");
             self.fading.push(note);
             self.notes.push(note);
         }
 
         fn turn(&mut self, playout: &mut Playout) -> Option<String> {
-            let mut voices = Vec::new();
-            for voice in [LOW, HIGH] {
-                let word = |word: &str| -> Payload { format!("{word}{}", voice.0).into_bytes().into() };
+            let mut taps = Vec::new();
+            for tap in [LOW, HIGH].into_iter().flat_map(|voice| Cut::ALL.map(|cut| Tap { voice, cut })) {
+                let word = |word: &str| match tap.cut {
+                    Cut::Whole => whole(&format!("{word}{}", tap.voice.0)),
+                    Cut::Halves => halves(&format!("{word}{}", tap.voice.0)),
+                };
                 let fading = std::mem::take(&mut self.fading);
                 let (mine, other) = fading.into_iter().partition::<Vec<_>, _>(|note| {
-                    matches!(note, AudienceNote::Join(of) | AudienceNote::Leave(of) | AudienceNote::Abandon(of) if *of == voice)
+                    matches!(note, AudienceNote::Join(of) | AudienceNote::Leave(of) | AudienceNote::Abandon(of) if *of == tap)
                 });
                 self.fading = other;
-                let fade_in = mine.contains(&AudienceNote::Join(voice)).then(|| word("in"));
-                let fade_out = mine.contains(&AudienceNote::Leave(voice)).then(|| word("out"));
-                if self.listeners.get(&voice).is_some_and(|count| *count > 0) || fade_out.is_some() {
-                    voices.push(VoiceFrames { voice, steady: word("on"), fade_in, fade_out });
+                let fade_in = mine.contains(&AudienceNote::Join(tap)).then(|| word("in"));
+                let fade_out = mine.contains(&AudienceNote::Leave(tap)).then(|| word("out"));
+                if self.listeners.get(&tap).is_some_and(|count| *count > 0) || fade_out.is_some() {
+                    taps.push(TapFrames { tap, steady: word("on"), fade_in, fade_out });
                 }
             }
-            let turn = AudioTurn { time: MediaTime(self.turn * FRAME_TICKS), silence: (*b"quiet").into(), voices };
+            let turn = AudioTurn { time: MediaTime(self.turn * FRAME_TICKS), silence: silence(), taps };
             self.turn += 1;
             let mut notes = Vec::new();
             let packet = playout.turn(&turn, |note| notes.push(note));
@@ -281,7 +380,12 @@ mod tests {
             }
             packet.map(|packet| {
                 let mark = if packet.marker { "!" } else { "" };
-                format!("{}{mark}", String::from_utf8_lossy(&packet.payload))
+                let second = playout.second().map_or(String::new(), |second| {
+                    assert_eq!(second.time, packet.time.wrapping_add(480));
+                    assert_eq!((second.seq, second.marker), (packet.seq + 1, false));
+                    format!("+{}", words(&second.payload))
+                });
+                format!("{}{mark}{second}", words(&packet.payload))
             })
         }
 
@@ -342,15 +446,15 @@ mod tests {
                 if turn == 10 {
                     stop(&mut booth, &mut playout);
                 }
-                let frames = VoiceFrames {
-                    voice: VoiceKey(round % 2),
-                    steady: [1].into(),
-                    fade_in: Some([2].into()),
-                    fade_out: (turn >= 10).then(|| [3].into()),
+                let frames = TapFrames {
+                    tap: VoiceKey(round % 2).into(),
+                    steady: whole("on"),
+                    fade_in: Some(whole("in")),
+                    fade_out: (turn >= 10).then(|| whole("out")),
                 };
                 let time = booth.turn * FRAME_TICKS;
                 booth.turn += 1;
-                let audio = AudioTurn { time: MediaTime(time), silence: [0].into(), voices: vec![frames] };
+                let audio = AudioTurn { time: MediaTime(time), silence: silence(), taps: vec![frames] };
                 if let Some(packet) = playout.turn(&audio, |_| {}) {
                     assert_eq!(u64::from(packet.time.wrapping_sub(u32::MAX)), time, "the offset is constant");
                     sent.push(packet);
@@ -371,21 +475,69 @@ mod tests {
         assert_eq!(booth.story(&mut playout, 7), "- - - - in0! on0 on0");
         stop(&mut booth, &mut playout);
         // Somebody else still listens, so that the voice stays on.
-        booth.hear(AudienceNote::Join(LOW));
+        booth.hear(AudienceNote::Join(LOW.into()));
         booth.fading.clear();
         assert_eq!(booth.story(&mut playout, 7), "on0 on0 on0 on0 out0 quiet -");
-        assert_eq!(booth.listeners[&LOW], 1);
+        assert_eq!(booth.listeners[&LOW.into()], 1);
+    }
+
+    #[test]
+    fn longer_packets_hold_neighbours_and_the_last_one_what_is_left() {
+        for (length, story) in [
+            (FrameLength::Forty, "- in0on0! - on0on0 - on0out0 quiet -"),
+            (FrameLength::Sixty, "- - in0on0on0! - - on0on0out0 quiet -"),
+        ] {
+            let (mut booth, mut playout) = (Booth::default(), Playout::new([0; 6]));
+            playout.set_length(length);
+            start(&mut booth, &mut playout, LOW);
+            let begun = booth.story(&mut playout, 5);
+            stop(&mut booth, &mut playout);
+            assert_eq!(format!("{begun} {}", booth.story(&mut playout, 3)), story);
+        }
+    }
+
+    #[test]
+    fn a_turn_that_is_missing_breaks_a_packet_and_time_stays_true() {
+        let (mut booth, mut playout) = (Booth::default(), Playout::new([0; 6]));
+        playout.set_length(FrameLength::Sixty);
+        start(&mut booth, &mut playout, LOW);
+        assert_eq!(booth.story(&mut playout, 4), "- - in0on0on0! -");
+        // The worker skipped a turn: the frame that waits goes alone.
+        booth.turn += 1;
+        assert_eq!(booth.story(&mut playout, 4), "on0 - on0on0on0 -");
+    }
+
+    #[test]
+    fn short_packets_come_in_two_and_another_length_is_a_seam_without_a_click() {
+        let (mut booth, mut playout) = (Booth::default(), Playout::new([0; 6]));
+        playout.set_length(FrameLength::Ten);
+        start(&mut booth, &mut playout, LOW);
+        assert_eq!(booth.story(&mut playout, 2), "in0a!+in0b on0a+on0b");
+        playout.set_length(FrameLength::Twenty);
+        start(&mut booth, &mut playout, LOW);
+        assert_eq!(booth.story(&mut playout, 3), "out0a+out0b in0 on0");
+        playout.set_length(FrameLength::Forty);
+        start(&mut booth, &mut playout, LOW);
+        assert_eq!(booth.story(&mut playout, 2), "- on0on0", "the same frames, only more of them");
+        playout.set_length(FrameLength::Ten);
+        stop(&mut booth, &mut playout);
+        assert_eq!(booth.story(&mut playout, 3), "out0 quieta+quietb -");
+        playout.abandon(|note| booth.hear(note));
+        assert!(booth.listeners.values().all(|count| *count == 0));
     }
 
     proptest::proptest! {
         #[test]
-        fn every_join_is_followed_by_one_leave(ops in proptest::collection::vec(0..5_u8, 0..200)) {
+        fn every_join_is_followed_by_one_leave(ops in proptest::collection::vec(0..9_u8, 0..200)) {
             let (mut booth, mut playout) = (Booth::default(), Playout::new([0; 6]));
             for op in ops {
                 match op {
                     0 => start(&mut booth, &mut playout, LOW),
                     1 => start(&mut booth, &mut playout, HIGH),
                     2 => stop(&mut booth, &mut playout),
+                    3 => playout.set_length(FrameLength::Ten),
+                    4 => playout.set_length(FrameLength::Twenty),
+                    5 => playout.set_length(FrameLength::Sixty),
                     _ => { booth.turn(&mut playout); }
                 }
             }

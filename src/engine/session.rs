@@ -23,12 +23,14 @@ use super::demux::{DropReason, Path, Transport};
 use super::error::SessionError;
 pub use super::host::{Host, Model, Profile};
 use super::leg::{Answered, Leg};
-use super::playout::AudienceNote;
+use super::playout::{AudienceNote, PlayoutPacket};
 
 /// How long media goes on after a WebSocket merely dropped, so that the client can resume.
 pub const GRACE: Duration = Duration::from_secs(10);
 /// Candidates that are kept before an offer comes.
 const EARLY_CANDIDATES: usize = 32;
+/// From the first half of a frame to the second, for who wants 10 ms at a time.
+const HALF: Duration = Duration::from_millis(10);
 /// How long a drain's finding is relied upon at most: ten packets.
 const REST: Duration = Duration::from_millis(200);
 /// Seconds of audio between two `generation_tick`.
@@ -125,6 +127,8 @@ pub struct SessionCore {
     ended: bool,
     effects: VecDeque<Effect>,
     writes: VecDeque<(Mid, RtpWrite)>,
+    /// The second half of a frame, and when it is due.
+    half: Option<(Instant, PlayoutPacket)>,
     pace: Pace,
     /// Set by a drain that ran to str0m's timeout.
     rest: Option<Rest>,
@@ -179,6 +183,7 @@ impl SessionCore {
             ended: false,
             effects: VecDeque::new(),
             writes: VecDeque::new(),
+            half: None,
             pace: Pace::Behind,
             rest: None,
             dirty: false,
@@ -306,6 +311,8 @@ impl SessionCore {
             }
         }
         let Answered { sdp, trickle, ufrag } = answered?;
+        // Another length of packets may want another cut of what plays.
+        self.play();
         self.effects.push_back(Effect::Register(ufrag));
         for init in std::mem::take(&mut self.early) {
             if let Err(fault) = self.candidate(init) {
@@ -387,11 +394,17 @@ impl SessionCore {
 
     fn audio(&mut self, turn: &AudioTurn, now: Instant) {
         let Some(leg) = &mut self.leg else { return };
+        // A tick that was late: the order counts.
+        if let Some((_, half)) = self.half.take() {
+            leg.write(half, now);
+            self.pace = Pace::Due;
+        }
         let Some(packet) = leg.playout.turn(turn, |note| self.effects.push_back(Effect::Audience(note))) else {
             return;
         };
         leg.write(packet, now);
-        self.pace = Pace::Written;
+        self.half = leg.playout.second().map(|half| (now + HALF, half));
+        self.pace = if self.pace == Pace::Due { Pace::Due } else { Pace::Written };
         let ticks = leg.playout.played() / (TICK_SECONDS * u64::from(SAMPLE_RATE));
         if let Some(told) = &mut self.generation
             && *told < ticks
@@ -408,7 +421,12 @@ impl SessionCore {
             return self.end(EndReason::Abandoned, now);
         }
         if self.leg.as_ref().is_some_and(|leg| now >= leg.deadline()) {
-            self.drop_leg();
+            return self.drop_leg();
+        }
+        if let Some(leg) = &mut self.leg
+            && let Some((_, half)) = self.half.take_if(|(due, _)| now >= *due)
+        {
+            leg.write(half, now);
         }
     }
 
@@ -438,6 +456,7 @@ impl SessionCore {
             self.end_generation(&leg);
             leg.playout.abandon(|note| self.effects.push_back(Effect::Audience(note)));
             self.writes.clear();
+            self.half = None;
             self.effects.push_back(Effect::Unroute);
         }
     }
@@ -492,7 +511,8 @@ impl SessionCore {
     fn deadline(&self) -> Option<Instant> {
         let leg = self.leg.as_ref().map(Leg::deadline);
         let grace = self.dropped.map(|at| at + GRACE);
-        leg.into_iter().chain(grace).min()
+        let half = self.half.as_ref().map(|(due, _)| *due);
+        leg.into_iter().chain(grace).chain(half).min()
     }
 }
 

@@ -41,6 +41,11 @@ impl Stretch {
 /// Decodes what was heard, as a player does: in order, late packets sorted in, lost ones concealed. The stretches between two
 /// gaps come out, without the frames after a gap in which the decoder finds its way back.
 pub fn listen(heard: &[Heard]) -> Vec<Stretch> {
+    listen_to(heard, FRAME_SAMPLES)
+}
+
+/// As [`listen`], with packets of so many samples.
+pub fn listen_to(heard: &[Heard], samples: usize) -> Vec<Stretch> {
     let mut decoder = Decoder::new(48_000, Channels::Mono).expect("opus makes decoders");
     let mut frames: Vec<&Heard> = heard.iter().collect();
     frames.sort_by_key(|frame| frame.seq);
@@ -55,12 +60,12 @@ pub fn listen(heard: &[Heard]) -> Vec<Stretch> {
         {
             stretches.push(std::mem::take(&mut stretch));
             for _ in expected..frame.seq.min(expected + 5) {
-                decode(&mut decoder, &[]);
+                decode(&mut decoder, &[], samples);
             }
             since = 0;
         }
         expected = Some(frame.seq + 1);
-        let pcm = decode(&mut decoder, &frame.payload);
+        let pcm = decode(&mut decoder, &frame.payload, samples);
         if since >= RECOVERY {
             stretch.pcm.extend(pcm);
         }
@@ -70,10 +75,10 @@ pub fn listen(heard: &[Heard]) -> Vec<Stretch> {
     stretches
 }
 
-fn decode(decoder: &mut Decoder, packet: &[u8]) -> [f32; FRAME_SAMPLES] {
-    let mut pcm = [0.0; FRAME_SAMPLES];
-    let samples = decoder.decode_float(packet, &mut pcm, false).expect("a server sends good Opus");
-    assert_eq!(samples, FRAME_SAMPLES, "a frame has 20 ms");
+fn decode(decoder: &mut Decoder, packet: &[u8], samples: usize) -> Vec<f32> {
+    let mut pcm = vec![0.0; samples];
+    let made = decoder.decode_float(packet, &mut pcm, false).expect("a server sends good Opus");
+    assert_eq!(made, samples, "a packet is as long as was asked for");
     pcm
 }
 

@@ -12,6 +12,7 @@ mod echo;
 mod floors;
 mod hostile;
 mod idle;
+mod lengths;
 mod protocol;
 mod restart;
 mod resume;

@@ -310,6 +310,14 @@ impl Net {
         self.seat(profile, trickles, addr, caller, &offer)
     }
 
+    /// A listener whose offer has something more in its audio section.
+    pub fn listener_that_asks(&mut self, lines: &str) -> Who {
+        let addr = self.next_addr();
+        let (caller, offer) = Caller::listener(&self.callers, addr, self.now);
+        let profile = Profile { model: Model::Speaker, sdk: false };
+        self.seat(profile, false, addr, caller, &format!("{offer}{lines}"))
+    }
+
     /// A caller that sends and receives sound and picture, and has made its offer.
     pub fn echoer(&mut self, sdk: bool) -> Who {
         let addr = self.next_addr();
@@ -363,7 +371,12 @@ impl Net {
 
     /// The client offers once more, and nothing has changed.
     pub fn renegotiate(&mut self, who: Who) {
-        let offer = self.seats[who.0].offer.clone();
+        self.renegotiate_as(who, |offer| offer);
+    }
+
+    /// The same, and somebody changes its offer on the way.
+    pub fn renegotiate_as(&mut self, who: Who, change: impl FnOnce(String) -> String) {
+        let offer = change(self.seats[who.0].offer.clone());
         self.offer_again(who, &offer);
     }
 
@@ -653,9 +666,9 @@ impl Net {
 
     fn audience(&mut self, note: AudienceNote) {
         match note {
-            AudienceNote::Join(voice) => self.studio.join(voice),
-            AudienceNote::Leave(voice) => self.studio.leave(voice),
-            AudienceNote::Abandon(voice) => self.studio.abandon(voice),
+            AudienceNote::Join(tap) => self.studio.join(tap),
+            AudienceNote::Leave(tap) => self.studio.leave(tap),
+            AudienceNote::Abandon(tap) => self.studio.abandon(tap),
         }
         if self.turn_due.is_none() && self.studio.is_active() {
             // On the grid of media time: frame n leaves at n times 20 ms.

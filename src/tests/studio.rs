@@ -5,8 +5,7 @@ use std::sync::Arc;
 use crate::audio::generator::{Generator, generator};
 use crate::audio::station::Station;
 use crate::audio::voices::VOICES;
-use crate::wire::ids::VoiceKey;
-use crate::wire::media::{AudioTurn, MediaTime};
+use crate::wire::media::{AudioTurn, MediaTime, Tap};
 use crate::wire::signal::VoiceCard;
 
 /// The audio engine, whose clock is the net's.
@@ -33,18 +32,18 @@ impl Studio {
     }
 
     /// One more listener.
-    pub fn join(&mut self, voice: VoiceKey) {
-        self.station.join(voice);
+    pub fn join(&mut self, tap: Tap) {
+        self.station.join(tap);
     }
 
     /// One fewer, who wants a fade-out.
-    pub fn leave(&mut self, voice: VoiceKey) {
-        self.station.leave(voice);
+    pub fn leave(&mut self, tap: Tap) {
+        self.station.leave(tap);
     }
 
     /// One fewer.
-    pub fn abandon(&mut self, voice: VoiceKey) {
-        self.station.abandon(voice);
+    pub fn abandon(&mut self, tap: Tap) {
+        self.station.abandon(tap);
     }
 
     /// Whether there is anything to play.

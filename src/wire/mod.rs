@@ -3,6 +3,7 @@
 pub mod classify;
 pub mod ids;
 pub mod media;
+pub mod opus;
 pub mod sdp;
 pub mod signal;
 pub mod stun;

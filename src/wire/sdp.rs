@@ -101,6 +101,31 @@ pub fn with_end_of_candidates(sdp: &str) -> String {
     text
 }
 
+/// How long packets are to be and may be, in milliseconds, by the media section that has this mid (RFC 8866 section 6.4).
+#[must_use]
+pub fn packet_times(sdp: &str, mid: &str) -> (Option<f64>, Option<f64>) {
+    let section = sections(sdp).find(|section| attribute(section, "mid") == Some(mid)).unwrap_or_default();
+    let time = |name| attribute(section, name)?.trim().parse::<f64>().ok().filter(|ms| *ms > 0.0);
+    (time("ptime"), time("maxptime"))
+}
+
+/// `sdp` in which the media section of this mid says how long its packets are, in milliseconds.
+#[must_use]
+pub fn with_packet_time(sdp: &str, mid: &str, ms: u8) -> String {
+    map_lines(sdp, |line| {
+        let ours = line.strip_prefix("a=mid:") == Some(mid);
+        Some(if ours { format!("{line}\r\na=ptime:{ms}") } else { line.to_owned() })
+    })
+}
+
+/// The media sections of `sdp`, each from its `m=` line on.
+fn sections(sdp: &str) -> impl Iterator<Item = &str> {
+    let starts = sdp.match_indices("m=").map(|(at, _)| at).filter(|at| *at == 0 || sdp[..*at].ends_with('\n'));
+    let starts: Vec<_> = starts.collect();
+    let ends: Vec<_> = starts.iter().skip(1).copied().chain([sdp.len()]).collect();
+    starts.into_iter().zip(ends).map(|(start, end)| &sdp[start..end])
+}
+
 /// Rewrites `sdp` line by line; a line that `rewrite` gives no text for goes. Lines end as the standard wants them.
 fn map_lines(sdp: &str, mut rewrite: impl FnMut(&str) -> Option<String>) -> String {
     let mut text = String::with_capacity(sdp.len());
@@ -165,6 +190,20 @@ mod tests {
     use super::*;
 
     const SDP: &str = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=candidate:1 1 udp 2130706175 192.0.2.1 3479 typ host ufrag old0\r\na=ice-ufrag:old0\r\na=ice-pwd:oldoldoldoldoldoldoldo\r\na=mid:0\r\nm=video 0 UDP/TLS/RTP/SAVPF 96\r\na=ice-ufrag:old0\r\na=ice-pwd:oldoldoldoldoldoldoldo\r\n";
+
+    #[test]
+    fn packet_times_are_those_of_their_section() {
+        let sdp = "v=0\r\na=ptime:1\r\nm=video 9 X 1\r\na=mid:v\r\na=ptime:50\r\nm=audio 9 X 1\r\na=mid:a\r\na=ptime:40\r\na=maxptime: 60\r\n";
+        assert_eq!(packet_times(sdp, "a"), (Some(40.0), Some(60.0)));
+        assert_eq!(packet_times(sdp, "v"), (Some(50.0), None));
+        assert_eq!(packet_times(sdp, "x"), (None, None));
+        for nonsense in ["", "x", "-20", "0", "NaN"] {
+            let sdp = format!("m=audio 9 X 1\r\na=mid:a\r\na=ptime:{nonsense}\r\n");
+            assert_eq!(packet_times(&sdp, "a"), (None, None), "{nonsense}");
+        }
+        let answer = with_packet_time("v=0\r\nm=audio 9 X 1\r\na=mid:a\r\na=sendonly\r\n", "a", 40);
+        assert_eq!(answer, "v=0\r\nm=audio 9 X 1\r\na=mid:a\r\na=ptime:40\r\na=sendonly\r\n");
+    }
 
     #[test]
     fn credentials_are_read_and_replaced_everywhere() {
