@@ -178,7 +178,8 @@ fn turn(number: u64, fade_in: bool) -> AudioTurn {
     };
     let tap = VoiceKey(0).into();
     let frames = TapFrames { tap, steady: frame(1), fade_in: fade_in.then(|| frame(2)), fade_out: None };
-    let silence = [Frame::Whole([0xf8, 0xff, 0xfe].into()), Frame::Halves([0xf0, 0xf0].map(|toc| [toc, 0xff, 0xfe].into()))];
+    let silence =
+        [Frame::Whole([0xf8, 0xff, 0xfe].into()), Frame::Halves([0xf0, 0xf0].map(|toc| [toc, 0xff, 0xfe].into()))];
     AudioTurn { time: MediaTime(number * FRAME_TICKS), silence, taps: vec![frames] }
 }
 

@@ -416,6 +416,7 @@ impl World {
                 }
                 Effect::Joined(_) => *joined = true,
                 Effect::Drop(_) => {}
+                Effect::LongWay => panic!("our SRTP is not str0m's"),
                 Effect::Ended(_) => *ended = true,
             }
         });

@@ -211,7 +211,8 @@ mod tests {
     fn a_listener_of_three_voices_hears_each_at_its_pitch_and_no_seam() {
         let mut fades = Cut::ALL.map(|cut| FadeEncoder::new(cut).expect("Opus starts"));
         let mut ear = Ear::new();
-        for (cut, from, order) in [(Cut::Whole, 0, [0, 1, 2]), (Cut::Whole, 57, [2, 0, 1]), (Cut::Halves, 3, [1, 2, 0])] {
+        for (cut, from, order) in [(Cut::Whole, 0, [0, 1, 2]), (Cut::Whole, 57, [2, 0, 1]), (Cut::Halves, 3, [1, 2, 0])]
+        {
             let fades = &mut fades[cut as usize];
             for index in order {
                 let programme = programme(cut, index, from + 60);

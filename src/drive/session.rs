@@ -189,6 +189,7 @@ impl Session {
                     tracing::info!(session = ?id, ?took, "media connected");
                 }
                 Effect::Drop(reason) => hub.metrics.drop(reason),
+                Effect::LongWay => tracing::warn!(session = ?id, "our SRTP differs from that of str0m and is not used"),
                 Effect::Ended(reason) => {
                     tracing::info!(session = ?id, ?reason, "session ended");
                     over = true;

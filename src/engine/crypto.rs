@@ -1,10 +1,12 @@
-//! str0m's cryptography with a DTLS of our own making: one checked configuration for all sessions, and silence that costs nothing.
+//! str0m's cryptography with a DTLS of our own making: one checked configuration for all sessions, silence that costs nothing, and
+//! keys for SRTP that others than str0m can use.
 //! The algorithms are aws-lc's and the protocol is dimpl's, as str0m has them by default.
 //!
 //! str0m's own provider builds a configuration per session, and every build tries out signatures on two curves, which costs as
 //! much as the handshake. And str0m asks DTLS for output with every packet of audio, long after it has said its last word.
 
-use std::sync::{Arc, OnceLock};
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use dimpl::{Config, Dtls, DtlsCertificate};
@@ -12,6 +14,30 @@ use str0m::crypto::dtls::{
     DtlsCert, DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, DtlsVersion, ProtocolVersion,
 };
 use str0m::crypto::{CryptoError, CryptoProvider};
+
+#[cfg(test)]
+use str0m::crypto::dtls::{KeyingMaterial, SrtpProfile};
+
+use super::srtp::Exported;
+
+/// Where the keys for SRTP come to lie when DTLS exports them.
+pub(super) type Export = Arc<Mutex<Option<Exported>>>;
+
+thread_local! {
+    /// That of the DTLS end that was made last on this thread. str0m lets nobody reach the one it makes.
+    static EXPORT: RefCell<Option<Export>> = const { RefCell::new(None) };
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Both ends of a test take this profile instead of the one that they agreed upon.
+    pub(crate) static PROFILE: std::cell::Cell<Option<SrtpProfile>> = const { std::cell::Cell::new(None) };
+}
+
+/// The export of the peer connection that was just built on this thread.
+pub(super) fn take_export() -> Option<Export> {
+    EXPORT.take()
+}
 
 /// The provider that all peer connections of a process share.
 #[must_use]
@@ -64,7 +90,9 @@ impl DtlsProvider for SharedDtls {
             DtlsVersion::Auto => Dtls::new_auto(config, cert, now),
             _ => return Err(CryptoError::Other("DTLS: a version that is not known here".into())),
         };
-        Ok(Box::new(QuietDtls { dtls, quiet: None }))
+        let export = Export::default();
+        EXPORT.set(Some(export.clone()));
+        Ok(Box::new(QuietDtls { dtls, quiet: None, export }))
     }
 }
 
@@ -74,6 +102,7 @@ struct QuietDtls {
     dtls: Dtls,
     /// It has nothing to say before this time, unless something is put in.
     quiet: Option<Instant>,
+    export: Export,
 }
 
 impl QuietDtls {
@@ -98,8 +127,24 @@ impl DtlsInstance for QuietDtls {
             return DtlsOutput::Timeout(at);
         }
         let output = self.dtls.poll_output(buf);
-        if let DtlsOutput::Timeout(at) = output {
-            self.quiet = Some(at);
+        #[cfg(test)]
+        let output = match (output, PROFILE.get()) {
+            (DtlsOutput::KeyingMaterial(material, _), Some(profile)) => {
+                DtlsOutput::KeyingMaterial(KeyingMaterial::new(&material[..profile.keying_material_len()]), profile)
+            }
+            (output, _) => output,
+        };
+        match &output {
+            DtlsOutput::Timeout(at) => self.quiet = Some(*at),
+            DtlsOutput::KeyingMaterial(material, profile) => {
+                let client = self.dtls.is_active();
+                let exported = Exported { material: material.to_vec(), profile: *profile, client };
+                // Not for one that nobody can ask any more.
+                if Arc::strong_count(&self.export) > 1 {
+                    *self.export.lock().unwrap_or_else(PoisonError::into_inner) = Some(exported);
+                }
+            }
+            _ => {}
         }
         output
     }

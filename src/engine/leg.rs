@@ -11,13 +11,16 @@ use str0m::net::{Receive, Transmit};
 use str0m::rtp::{Extension, RtpWrite};
 use str0m::{Candidate, IceCreds, Input, Rtc, RtcConfig};
 
+use crate::wire::classify::{Class, classify};
 use crate::wire::media::FrameLength;
 use crate::wire::sdp::{self, CandidateUse, IceCredentials};
 use crate::wire::signal::{CandidateInit, Offer, OfferStyle, SignalFault};
 use crate::wire::stun::{self, StunClass};
 
+use super::crypto;
 use super::demux::PATHS_PER_SESSION;
 use super::echo::Echo;
+use super::express::{Distrust, Express, Template};
 use super::host::{Host, Model};
 use super::playout::{Playout, PlayoutPacket};
 
@@ -36,8 +39,11 @@ pub(super) struct Leg {
     pub(super) rtc: Rtc,
     pub(super) playout: Playout,
     pub(super) echo: Echo,
+    pub(super) express: Express,
     /// Where our audio goes, once negotiated.
     audio: Option<(Mid, Pt)>,
+    /// The last packet that str0m was given.
+    written: Option<PlayoutPacket>,
     local: IceCredentials,
     remote: Option<IceCredentials>,
     /// str0m keeps the first for good (RFC 8122 section 5): another one needs another leg.
@@ -85,6 +91,7 @@ impl Leg {
             Model::Echo => config.enable_vp8(true).enable_h264(true),
         }
         .build(now);
+        let express = Express::new(crypto::take_export());
         for addr in locals {
             if let Ok(candidate) = Candidate::host(*addr, "udp") {
                 rtc.add_local_candidate(candidate);
@@ -94,7 +101,9 @@ impl Leg {
             rtc,
             playout: Playout::new(host.random()),
             echo: Echo::default(),
+            express,
             audio: None,
+            written: None,
             local,
             remote: None,
             fingerprint: fingerprint.to_owned(),
@@ -243,9 +252,19 @@ impl Leg {
     /// Queues one packet of a voice.
     pub(super) fn write(&mut self, packet: PlayoutPacket, now: Instant) {
         if let Some((mid, pt)) = self.audio {
-            let write = RtpWrite::new(pt, packet.seq.into(), packet.time, now, packet.payload).marker(packet.marker);
+            let payload = packet.payload.clone();
+            let write = RtpWrite::new(pt, packet.seq.into(), packet.time, now, payload).marker(packet.marker);
             self.write_rtp(mid, write);
+            self.written = Some(packet);
         }
+    }
+
+    /// Learns from what str0m made of the packet that it was given last, if this is it.
+    pub(super) fn learn_packet(&mut self, host: &Host, made: &Transmit) -> Result<Option<Template>, Distrust> {
+        let seq = made.contents.get(2..4).filter(|_| classify(&made.contents) == Class::Rtp);
+        let is_it = |packet: &mut PlayoutPacket| seq.is_some_and(|seq| packet.seq.to_be_bytes().ends_with(seq));
+        let Some(packet) = self.written.take_if(is_it) else { return Ok(None) };
+        self.express.learn(&host.crypto, &packet, made)
     }
 
     /// Queues one packet on `mid`.
@@ -293,6 +312,7 @@ impl Leg {
         if self.audio != Some((mid, pt)) {
             self.audio = Some((mid, pt));
             if let Some(stream) = self.rtc.direct_api().stream_tx_by_mid(mid, None) {
+                self.express.set_source(*stream.ssrc());
                 // Nobody asks for old audio again: frames stand alone and concealment is cheaper.
                 stream.set_rtx_cache(0, Duration::ZERO, None);
             }

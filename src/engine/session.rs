@@ -21,6 +21,7 @@ use crate::wire::signal::{CandidateInit, ClientMsg, Offer, OfferStyle, ServerMsg
 
 use super::demux::{DropReason, Path, Transport};
 use super::error::SessionError;
+use super::express::{Distrust, Template};
 pub use super::host::{Host, Model, Profile};
 use super::leg::{Answered, Leg};
 use super::playout::{AudienceNote, PlayoutPacket};
@@ -31,8 +32,8 @@ pub const GRACE: Duration = Duration::from_secs(10);
 const EARLY_CANDIDATES: usize = 32;
 /// From the first half of a frame to the second, for who wants 10 ms at a time.
 const HALF: Duration = Duration::from_millis(10);
-/// How long a drain's finding is relied upon at most: ten packets.
-const REST: Duration = Duration::from_millis(200);
+/// How long a drain's finding is relied upon at most: as long as str0m is known to sleep while it sends.
+const REST: Duration = Duration::from_secs(1);
 /// Seconds of audio between two `generation_tick`.
 const TICK_SECONDS: u64 = 10;
 /// What `speak` and `prompt` are told.
@@ -85,6 +86,8 @@ pub enum Effect {
     Joined(Duration),
     /// A datagram was of no use.
     Drop(DropReason),
+    /// Our SRTP does not make what str0m makes, which is a bug: all packets of this peer connection go through str0m.
+    LongWay,
     /// The session is over: forget it.
     Ended(EndReason),
 }
@@ -130,18 +133,21 @@ pub struct SessionCore {
     /// The second half of a frame, and when it is due.
     half: Option<(Instant, PlayoutPacket)>,
     pace: Pace,
-    /// Set by a drain that ran to str0m's timeout.
+    /// Set by a drain that sent a packet of audio and ran to str0m's timeout; while it is there, str0m is left alone.
     rest: Option<Rest>,
     dirty: bool,
 }
 
-/// What a drain that ran dry has found: nothing more is to come before `wake`, if nothing is put in.
+/// What a drain that ran dry has found: nothing more is to come before `wake`, if nothing but packets of audio are put in, and each of
+/// them brings forth nothing but itself.
 #[derive(Clone, Copy, Debug)]
 struct Rest {
     /// When str0m wants a tick.
     wake: Instant,
-    /// Until then a packet of audio brings forth nothing but itself.
+    /// How long that is relied upon.
     until: Instant,
+    /// What such a packet would be like.
+    template: Template,
 }
 
 /// How far str0m's clock is with what was put in: it sends on the move of its clock.
@@ -152,8 +158,6 @@ enum Pace {
     /// Nothing can have come out yet: a packet was queued, or time is all that was put in. A drain before the clock moves would
     /// cost a third of a packet and find nothing.
     Due,
-    /// As [`Pace::Due`], and one packet of audio is all that was put in.
-    Written,
     /// The clock moved with what was put in.
     Moved,
 }
@@ -199,6 +203,8 @@ impl SessionCore {
             return Err(SessionError::Undrained);
         }
         self.pace = Pace::Behind;
+        let touches = !matches!(input, Input::Audio(_) | Input::Tick);
+        self.rest = self.rest.take_if(|rest| !touches && now < rest.until);
         if !self.ended {
             match input {
                 Input::Datagram { path, destination, bytes } => self.datagram(path, destination, bytes, now),
@@ -223,6 +229,12 @@ impl SessionCore {
             Some(leg) if leg.playout.is_active() => SessionState::Streaming,
             Some(_) => SessionState::Connected,
         }
+    }
+
+    /// Packets of audio that went past str0m.
+    #[cfg(test)]
+    pub(crate) fn short_ways(&self) -> u32 {
+        self.leg.as_ref().map_or(0, |leg| leg.express.packets())
     }
 
     /// Whether turns of audio are wanted.
@@ -393,25 +405,36 @@ impl SessionCore {
     }
 
     fn audio(&mut self, turn: &AudioTurn, now: Instant) {
-        let Some(leg) = &mut self.leg else { return };
         // A tick that was late: the order counts.
         if let Some((_, half)) = self.half.take() {
-            leg.write(half, now);
-            self.pace = Pace::Due;
+            self.send(half, now);
         }
+        let Some(leg) = &mut self.leg else { return };
         let Some(packet) = leg.playout.turn(turn, |note| self.effects.push_back(Effect::Audience(note))) else {
             return;
         };
-        leg.write(packet, now);
         self.half = leg.playout.second().map(|half| (now + HALF, half));
-        self.pace = if self.pace == Pace::Due { Pace::Due } else { Pace::Written };
         let ticks = leg.playout.played() / (TICK_SECONDS * u64::from(SAMPLE_RATE));
+        self.send(packet, now);
         if let Some(told) = &mut self.generation
             && *told < ticks
         {
             *told = ticks;
             let seconds = seconds(ticks * TICK_SECONDS * u64::from(SAMPLE_RATE));
             self.say(ServerMsg::GenerationTick { seconds });
+        }
+    }
+
+    /// Sends a packet of audio, without str0m if that would do nothing but send it.
+    fn send(&mut self, packet: PlayoutPacket, now: Instant) {
+        let Some(leg) = &mut self.leg else { return };
+        let short = self.rest.as_ref().and_then(|rest| leg.express.packet(&rest.template, &packet));
+        if let Some(transmit) = short {
+            self.effects.push_back(Effect::Transmit(transmit));
+        } else {
+            leg.write(packet, now);
+            self.rest = None;
+            self.pace = Pace::Due;
         }
     }
 
@@ -423,10 +446,8 @@ impl SessionCore {
         if self.leg.as_ref().is_some_and(|leg| now >= leg.deadline()) {
             return self.drop_leg();
         }
-        if let Some(leg) = &mut self.leg
-            && let Some((_, half)) = self.half.take_if(|(due, _)| now >= *due)
-        {
-            leg.write(half, now);
+        if let Some((_, half)) = self.half.take_if(|(due, _)| now >= *due) {
+            self.send(half, now);
         }
     }
 
@@ -457,6 +478,7 @@ impl SessionCore {
             leg.playout.abandon(|note| self.effects.push_back(Effect::Audience(note)));
             self.writes.clear();
             self.half = None;
+            self.rest = None;
             self.effects.push_back(Effect::Unroute);
         }
     }
@@ -543,13 +565,13 @@ impl Drain<'_> {
     pub fn run(self, mut apply: impl FnMut(Effect)) -> Result<Option<Instant>, SessionError> {
         let Self { core, now } = self;
         let mut failure = None;
-        let mut wake = None;
-        // str0m's law is to drain to the timeout. To find again that nothing else waits costs a third of a packet.
-        let mut rest = core.rest.take().filter(|rest| core.pace == Pace::Written && now < rest.until);
-        loop {
+        // str0m was not touched, and has nothing to say.
+        let mut wake = core.rest.map(|rest| rest.wake);
+        let mut template = None;
+        while wake.is_none() {
             core.effects.drain(..).for_each(&mut apply);
             let Some(leg) = &mut core.leg else { break };
-            let output = if matches!(core.pace, Pace::Due | Pace::Written) {
+            let output = if core.pace == Pace::Due {
                 core.pace = Pace::Moved;
                 leg.rtc.handle_input(str0m::Input::Timeout(now)).and_then(|()| leg.rtc.poll_output())
             } else {
@@ -560,17 +582,14 @@ impl Drain<'_> {
                     if let Some(transaction) = leg.check_into_the_unknown(&transmit) {
                         apply(Effect::Expect(transaction));
                     }
-                    // Anything but the packet itself shows that there was more than it.
-                    rest = rest.filter(|_| classify(&transmit.contents) == Class::Rtp);
-                    apply(Effect::Transmit(transmit));
-                    if rest.is_some() {
-                        core.rest = rest;
-                        wake = rest.map(|rest| rest.wake);
-                        break;
+                    match leg.learn_packet(&core.host, &transmit) {
+                        Ok(learnt) => template = learnt.or(template),
+                        Err(Distrust) => apply(Effect::LongWay),
                     }
+                    apply(Effect::Transmit(leg.express.complete(transmit)));
                 }
                 Ok(Output::Event(event)) => {
-                    rest = None;
+                    template = None;
                     core.pace = Pace::Behind;
                     core.event(event, now);
                 }
@@ -580,9 +599,8 @@ impl Drain<'_> {
                         leg.write_rtp(mid, write);
                         core.pace = Pace::Due;
                     } else if core.pace == Pace::Moved {
-                        core.rest = Some(Rest { wake: at, until: at.min(now + REST) });
+                        core.rest = template.map(|template| Rest { wake: at, until: at.min(now + REST), template });
                         wake = Some(at);
-                        break;
                     } else {
                         core.pace = Pace::Due;
                     }

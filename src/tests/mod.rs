@@ -9,6 +9,7 @@ mod studio;
 mod call;
 mod corpus;
 mod echo;
+mod express;
 mod floors;
 mod hostile;
 mod idle;

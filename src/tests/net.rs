@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use str0m::ice::{StunMessage, TransId};
 use str0m::media::Mid;
 use str0m::rtp::RtpWrite;
+use str0m::rtp::rtcp::SenderInfo;
 
 use crate::engine::caller::{Caller, CallerEffect, CallerHost};
 use crate::engine::deadline::DeadlineQueue;
@@ -139,6 +140,8 @@ pub struct Heard {
     pub pt: u8,
     /// The payload.
     pub payload: Arc<[u8]>,
+    /// The newest sender report that had come by then.
+    pub report: Option<SenderInfo>,
 }
 
 /// A datagram as it was sent, before the link had its way with it.
@@ -532,6 +535,11 @@ impl Net {
         self.drops.get(&reason).copied().unwrap_or_default()
     }
 
+    /// How many packets of audio the session has sent past str0m.
+    pub fn short_ways(&self, who: Who) -> u32 {
+        self.seats[who.0].core.short_ways()
+    }
+
     /// How many ufrags and paths the demultiplexer knows.
     pub fn routes(&self) -> (usize, usize) {
         self.demux.len()
@@ -730,6 +738,7 @@ impl Net {
                 record.refused += 1;
                 *self.drops.entry(reason).or_default() += 1;
             }
+            Effect::LongWay => panic!("our SRTP is not str0m's\n{}", self.story()),
             Effect::Ended(reason) => {
                 record.ended = Some((reason, now));
                 self.demux.forget(key);
@@ -775,6 +784,7 @@ impl Net {
                     marker: packet.header.marker,
                     pt: *packet.header.payload_type,
                     payload: packet.payload,
+                    report: packet.last_sender_info,
                 }),
                 CallerEffect::KeyframeWanted(mid) => record.keyframes_wanted.push(mid),
                 CallerEffect::Closed => {

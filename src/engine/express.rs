@@ -1,0 +1,149 @@
+//! The short way of a packet: what str0m would make of it, made without str0m. It knows nothing of time.
+//!
+//! While nothing is put into str0m and none of its deadlines comes, all packets of a stream differ in their number, their time, their
+//! marker and their payload alone. So the header and the way of one that str0m made serve for those that follow. str0m takes no note
+//! of these; its sender reports (RFC 3550 section 6.4.1) are completed with their count before anybody sees them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use str0m::config::CryptoProvider;
+use str0m::net::{Protocol, Transmit};
+
+use crate::wire::classify::{Class, classify};
+
+use super::crypto::Export;
+use super::playout::PlayoutPacket;
+use super::srtp::SrtpSender;
+
+/// Header of an RTP packet without extensions (RFC 3550 section 5.1).
+const FIXED: usize = 12;
+/// With a mid of up to 16 characters (RFC 8843 section 15) in an extension (RFC 8285 section 4.2).
+const LONGEST: usize = FIXED + 24;
+const MARKER: u8 = 0x80;
+
+/// What the next packet has in common with the last one that str0m made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Template {
+    header: [u8; LONGEST],
+    len: usize,
+    proto: Protocol,
+    source: SocketAddr,
+    destination: SocketAddr,
+}
+
+/// Our SRTP is not that of str0m.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Distrust;
+
+/// The short way of one peer connection.
+pub(super) struct Express {
+    export: Option<Export>,
+    sender: Option<SrtpSender>,
+    /// What we make has been compared with what str0m makes.
+    proven: bool,
+    ssrc: Option<u32>,
+    /// Packets of this source that went this way, and their bytes of payload, as a sender report counts them.
+    packets: u32,
+    octets: u32,
+}
+
+impl Express {
+    /// With the keys that `export` will bring; without one, no packet goes this way.
+    pub(super) fn new(export: Option<Export>) -> Self {
+        Self { export, sender: None, proven: false, ssrc: None, packets: 0, octets: 0 }
+    }
+
+    #[cfg(test)]
+    pub(super) fn packets(&self) -> u32 {
+        self.packets
+    }
+
+    /// Packets are of this source from now on.
+    pub(super) fn set_source(&mut self, ssrc: u32) {
+        if self.ssrc != Some(ssrc) {
+            (self.ssrc, self.packets, self.octets) = (Some(ssrc), 0, 0);
+        }
+    }
+
+    /// Learns from what str0m made of `packet`. Keys and cipher are proven with the first one.
+    ///
+    /// # Errors
+    /// [`Distrust`] when we would have made other bytes; no packet goes this way then.
+    pub(super) fn learn(
+        &mut self,
+        crypto: &Arc<CryptoProvider>,
+        packet: &PlayoutPacket,
+        made: &Transmit,
+    ) -> Result<Option<Template>, Distrust> {
+        let exported = self.export.as_ref().and_then(|export| export.lock().ok()?.take());
+        if let Some(exported) = exported {
+            self.sender = SrtpSender::new(crypto, &exported);
+            self.proven = false;
+        }
+        let (Some(sender), Some(template)) = (&mut self.sender, Template::of(made)) else { return Ok(None) };
+        if !self.proven {
+            let header = template.header(packet);
+            let ours = sender.protect_rtp(&header[..template.len], &packet.payload, packet.seq);
+            self.proven = ours.is_ok_and(|ours| ours[..] == made.contents[..]);
+            if !self.proven {
+                (self.sender, self.export) = (None, None);
+                return Err(Distrust);
+            }
+        }
+        Ok(Some(template))
+    }
+
+    /// What str0m would make of `packet`.
+    pub(super) fn packet(&mut self, template: &Template, packet: &PlayoutPacket) -> Option<Transmit> {
+        let header = template.header(packet);
+        let bytes = self.sender.as_mut()?.protect_rtp(&header[..template.len], &packet.payload, packet.seq).ok()?;
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(u32::try_from(packet.payload.len()).unwrap_or(u32::MAX));
+        let Template { proto, source, destination, .. } = *template;
+        Some(Transmit { proto, source, destination, contents: bytes.into() })
+    }
+
+    /// Completes our sender report, if this has one.
+    pub(super) fn complete(&self, made: Transmit) -> Transmit {
+        let (Some(sender), Some(ssrc)) = (&self.sender, self.ssrc) else { return made };
+        if self.packets == 0 || classify(&made.contents) != Class::Rtcp {
+            return made;
+        }
+        // What was not made with these keys cannot be read here, and goes as it is.
+        match sender.add_to_report(&made.contents, ssrc, self.packets, self.octets) {
+            Ok(Some(completed)) => Transmit { contents: completed.into(), ..made },
+            Ok(None) | Err(_) => made,
+        }
+    }
+}
+
+impl Template {
+    fn of(made: &Transmit) -> Option<Self> {
+        let bytes = &made.contents[..];
+        if classify(bytes) != Class::Rtp {
+            return None;
+        }
+        let sources = 4 * usize::from(bytes[0] & 0x0f);
+        let extension = if bytes[0] & 0x10 == 0 {
+            0
+        } else {
+            let [high, low] = *bytes.get(FIXED + sources + 2..)?.first_chunk()?;
+            4 + 4 * usize::from(u16::from_be_bytes([high, low]))
+        };
+        let len = FIXED + sources + extension;
+        let mut header = [0; LONGEST];
+        header.get_mut(..len)?.copy_from_slice(bytes.get(..len)?);
+        let Transmit { proto, source, destination, .. } = *made;
+        Some(Self { header, len, proto, source, destination })
+    }
+
+    fn header(&self, packet: &PlayoutPacket) -> [u8; LONGEST] {
+        let mut header = self.header;
+        header[1] = header[1] & !MARKER | if packet.marker { MARKER } else { 0 };
+        let [.., high, low] = packet.seq.to_be_bytes();
+        header[2..4].copy_from_slice(&[high, low]);
+        header[4..8].copy_from_slice(&packet.time.to_be_bytes());
+        header
+    }
+}

@@ -1,0 +1,105 @@
+//! Most packets go past str0m; nobody can tell but by its counters.
+
+use std::net::SocketAddr;
+
+use str0m::crypto::dtls::SrtpProfile;
+
+use crate::engine::crypto;
+use crate::engine::session::Input;
+use crate::wire::media::FRAME_TICKS;
+
+use super::ear::assert_continuous;
+use super::net::{Heard, Net, ms, secs};
+
+/// Checks every sender report that came between packets: what it counts is what had been sent by then.
+#[track_caller]
+fn assert_reports_count(heard: &[Heard], least: usize) {
+    let mut reports = 0;
+    for (place, pair) in (1..).zip(heard.windows(2)) {
+        let Some(report) = pair[1].report.filter(|report| Some(*report) != pair[0].report) else { continue };
+        reports += 1;
+        let octets: usize = heard[..place].iter().map(|packet| packet.payload.len()).sum();
+        let counted = (report.sender_packet_count as usize, report.sender_octet_count as usize);
+        assert_eq!(counted, (place, octets), "report {reports}");
+        let reported = u32::try_from(report.rtp_time.numer()).expect("RTP time has 32 bits");
+        let behind = u64::from(pair[1].time.wrapping_sub(reported));
+        let passed = u64::from(pair[1].time.wrapping_sub(pair[0].time));
+        assert!(behind <= passed + FRAME_TICKS, "report {reports} is of {behind} samples ago");
+    }
+    assert!(reports >= least, "{reports} reports");
+}
+
+#[test]
+fn nobody_can_tell_which_way_a_packet_went_whatever_the_cipher() {
+    for profile in SrtpProfile::ALL {
+        crypto::PROFILE.set(Some(*profile));
+        let mut net = Net::seeded(51);
+        let who = net.call("sine-440");
+        net.run_for(secs(60));
+        let heard = &net.record(who).heard;
+        let short = usize::try_from(net.short_ways(who)).expect("few");
+        assert!(short * 10 >= heard.len() * 8, "{profile}: {short} of {} went the short way", heard.len());
+        assert!(short < heard.len(), "{profile}: str0m makes the patterns");
+        assert_continuous(heard);
+        assert_reports_count(heard, 8);
+        // The line is named until the first receiver report (RFC 8843 section 15), and no longer.
+        let named = heard.iter().take_while(|packet| packet.mid.is_some()).count();
+        assert!(named > 1 && heard[named..].iter().all(|packet| packet.mid.is_none()), "{profile}: {named} are named");
+        assert!(named < heard.len() / 2, "{profile}: {named} are named");
+    }
+    crypto::PROFILE.set(None);
+}
+
+#[test]
+fn a_packet_after_silence_is_marked_and_numbers_go_on_past_their_rollover() {
+    let mut net = Net::seeded(52);
+    let who = net.call("sine-440");
+    // More than the 65,536 numbers there are, in 20 ms each.
+    for _ in 0..15 {
+        net.run_for(secs(89));
+        net.stop(who);
+        net.run_for(secs(1));
+        net.start(who, "sine-440");
+    }
+    let heard = &net.record(who).heard;
+    assert!(heard.len() > 66_000, "{} packets", heard.len());
+    assert!(heard.windows(2).all(|pair| pair[1].seq == pair[0].seq + 1), "a hole in the sequence");
+    assert!(heard.last().is_some_and(|packet| packet.seq > 0xffff), "the numbers rolled over");
+    assert_eq!(heard.iter().filter(|packet| packet.marker).count(), 15, "each start is marked");
+    assert!(net.short_ways(who) > 52_000, "{}", net.short_ways(who));
+    assert_reports_count(heard, 100);
+}
+
+#[test]
+fn packets_follow_the_peer_as_soon_as_str0m_does() {
+    let mut net = Net::seeded(53);
+    let who = net.call("sine-440");
+    for network in 1..=20_u8 {
+        net.run_for(secs(3) + ms(7 * u64::from(network)));
+        let addr = SocketAddr::from(([203, 0, 113, network], 40_000));
+        net.move_to(who, addr);
+        net.restart(who);
+        net.run_until("sound at the new address", secs(5), |net| {
+            net.record(who).sent.iter().any(|sent| !sent.up && sent.to == addr && sent.bytes[0] & 0xc0 == 0x80)
+        });
+        net.run_for(secs(1));
+        let sent = net.record(who).sent.iter().filter(|sent| !sent.up && sent.bytes[0] & 0xc0 == 0x80);
+        assert!(sent.rev().take(40).all(|sent| sent.to == addr), "network {network}: all goes to the new address");
+    }
+}
+
+#[test]
+fn whatever_is_put_in_str0m_makes_the_next_packet() {
+    let mut net = Net::seeded(54);
+    let who = net.call("sine-440");
+    net.run_for(secs(5));
+    for round in 0..200_u64 {
+        let before = (net.short_ways(who), net.record(who).turns);
+        // It changes nothing, but the core cannot know.
+        net.socket(who, Input::Attached);
+        net.run_for(ms(20 * (1 + round % 5)));
+        let short = net.short_ways(who) - before.0;
+        let turns = net.record(who).turns - before.1;
+        assert!(u64::from(short) < turns, "round {round}: {short} of {turns} packets went the short way");
+    }
+}
