@@ -1,12 +1,12 @@
 //! What the actors of one media worker share on their thread: routes, deadlines, the outbox, who listens. It is plain state; actors act.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::Addr;
 use slab::Slab;
@@ -21,14 +21,16 @@ use crate::engine::neighbours::Neighbours;
 use crate::engine::playout::AudienceNote;
 use crate::engine::session::Host;
 use crate::wire::ids::{SessionId, SessionKey, WorkerId};
+use crate::wire::media::AudioTurn;
 
 use super::audio::AudioHandle;
 use super::clock::Clock;
 use super::metrics::Metrics;
 use super::outbox::Outbox;
 use super::post::{Parcel, Post};
-use super::session::{Admitted, Datagram, FromClient, Session};
+use super::session::{Admitted, Datagram, FromClient, Seat, Session};
 use super::udp::MediaSocket;
+use super::worker::Play;
 
 /// How many sessions the process has, against how many it may have, and on which worker.
 #[derive(Clone, Debug)]
@@ -194,13 +196,14 @@ pub struct Hub {
     /// What they send.
     pub parcels: RefCell<mpsc::Receiver<Parcel>>,
     /// Those who want turns of audio.
-    pub audience: RefCell<Slab<Addr<Session>>>,
+    pub audience: RefCell<Slab<Rc<RefCell<Seat>>>>,
     /// How long turns take.
     pub load: RefCell<Load>,
-    /// When the turn began that is being played.
-    pub turn_began: Cell<Option<Instant>>,
-    /// A turn was handed to the audience.
+    /// A turn has come.
     pub turned: Notify,
+    turns: RefCell<VecDeque<Play>>,
+    /// When the turn began that is being played.
+    turn_began: Cell<Option<Instant>>,
     /// A heavy step waits.
     pub joining: Notify,
     /// The timer looks at the queue anew.
@@ -245,8 +248,9 @@ impl Hub {
             parcels: RefCell::new(parcels),
             audience: RefCell::default(),
             load: RefCell::default(),
-            turn_began: Cell::new(None),
             turned: Notify::new(),
+            turns: RefCell::default(),
+            turn_began: Cell::new(None),
             joining: Notify::new(),
             joins: RefCell::default(),
             capacity,
@@ -311,6 +315,40 @@ impl Hub {
             self.joining.notify_one();
         }
         room.is_ok()
+    }
+
+    /// A turn of audio has come.
+    pub fn turn_comes(&self, turn: Play) {
+        self.turns.borrow_mut().push_back(turn);
+        self.turned.notify_one();
+    }
+
+    /// The turn that is to be played to all before any other.
+    pub fn oldest_turn(&self) -> Option<Arc<AudioTurn>> {
+        self.turns.borrow().front().map(|play| play.turn.clone())
+    }
+
+    /// The oldest turn begins to be played.
+    pub fn turn_begins(&self) {
+        self.turn_began.set(Some(self.clock.now()));
+    }
+
+    /// The oldest turn has been played to all.
+    pub fn turn_ends(&self) {
+        let Some(Play { under_way, .. }) = self.turns.borrow_mut().pop_front() else { return };
+        under_way.fetch_sub(1, Ordering::AcqRel);
+        let now = self.clock.now();
+        let took = self.turn_began.take().map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+        self.load.borrow_mut().turn(took, now);
+        self.tell_strain();
+        self.metrics.turn_played(took);
+        self.joining.notify_one();
+    }
+
+    /// Whether a turn is being played.
+    #[must_use]
+    pub fn is_playing(&self) -> bool {
+        self.turn_began.get().is_some()
     }
 
     /// The heavy step whose turn it is.

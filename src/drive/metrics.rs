@@ -45,7 +45,6 @@ struct Inner {
     joins: Counter,
     join_duration: Histogram,
     lateness: Histogram,
-    turns_dropped: Counter,
     turns_skipped: Counter,
     turn_duration: Histogram,
     joins_waiting: Gauge,
@@ -79,7 +78,6 @@ impl Metrics {
             joins: Counter::default(),
             join_duration: Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
             lateness: Histogram::new([0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.06]),
-            turns_dropped: Counter::default(),
             turns_skipped: Counter::default(),
             turn_duration: Histogram::new([
                 0.001, 0.002_5, 0.005, 0.01, 0.012_5, 0.015, 0.017_5, 0.02, 0.04, 0.08, 0.16,
@@ -112,11 +110,6 @@ impl Metrics {
             "How late a turn of audio left",
             Unit::Seconds,
             inner.lateness.clone(),
-        );
-        registry.register(
-            "turns_dropped",
-            "Turns of audio that a session had no room for",
-            inner.turns_dropped.clone(),
         );
         registry.register(
             "turns_skipped",
@@ -199,11 +192,6 @@ impl Metrics {
     /// A turn of audio left so late.
     pub fn turn(&self, late: Duration) {
         self.0.lateness.observe(late.as_secs_f64());
-    }
-
-    /// A session's mailbox had no room for a turn.
-    pub fn turn_dropped(&self) {
-        self.0.turns_dropped.inc();
     }
 
     /// A worker was too far behind for a turn.

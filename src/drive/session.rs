@@ -1,11 +1,12 @@
 //! The actor of one session: translates messages into inputs of the core and effects into messages and datagrams. It decides nothing.
 
+use std::cell::RefCell;
 use std::future::ready;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
+use actix::WeakAddr;
 use actix::prelude::*;
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -34,11 +35,6 @@ pub struct Datagram {
     /// The bytes.
     pub bytes: Bytes,
 }
-
-/// One turn of audio.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Turn(pub Arc<AudioTurn>);
 
 /// The session's deadline has come.
 #[derive(Debug, Message)]
@@ -123,54 +119,40 @@ pub enum ToClient {
 #[derive(Clone, Copy, Debug, Default, Eq, MessageResponse, PartialEq)]
 pub struct DoorKey(u32);
 
-/// One session.
-pub struct Session {
+/// One session but for its mailbox: turns of audio are played on it without one.
+pub struct Seat {
     core: SessionCore,
     key: SessionKey,
     id: SessionId,
     hub: Rc<Hub>,
+    /// The actor, as soon as it runs.
+    session: Option<WeakAddr<Session>>,
     door: Option<Recipient<ToClient>>,
     door_key: DoorKey,
     state: Option<SessionState>,
     /// Our place in the audience.
-    seat: Option<usize>,
+    place: Option<usize>,
     /// The tick that is on its way; an earlier one than needed does no harm.
     armed: Option<Instant>,
-    _place: Place,
+    over: bool,
 }
 
-impl std::fmt::Debug for Session {
+impl std::fmt::Debug for Seat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("id", &self.id).field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Seat").field("id", &self.id).field("state", &self.state).finish_non_exhaustive()
     }
 }
 
-impl Session {
-    /// A session named `key` and `id`; it counts itself as soon as it runs.
-    #[must_use]
-    pub fn new(core: SessionCore, key: SessionKey, id: SessionId, hub: Rc<Hub>, place: Place) -> Self {
-        Self {
-            core,
-            key,
-            id,
-            hub,
-            door: None,
-            door_key: DoorKey::default(),
-            state: None,
-            seat: None,
-            armed: None,
-            _place: place,
-        }
+impl Seat {
+    /// Plays a turn of audio; returns whether the session must be accounted for anew.
+    pub fn play(&mut self, turn: &AudioTurn, now: Instant) -> bool {
+        self.step(Input::Audio(turn), None, now);
+        self.state != Some(self.core.state())
     }
 
-    fn step(&mut self, input: Input<'_>, ctx: &mut Context<Self>) {
-        self.step_via(input, None, ctx);
-    }
-
-    fn step_via(&mut self, input: Input<'_>, via: Option<WorkerId>, ctx: &mut Context<Self>) {
-        let Self { core, hub, door, key, id, .. } = self;
-        let mut over = false;
-        let drained = core.handle(input, hub.clock.now()).and_then(|drain| {
+    fn step(&mut self, input: Input<'_>, via: Option<WorkerId>, now: Instant) {
+        let Self { core, hub, door, key, id, over, .. } = self;
+        let drained = core.handle(input, now).and_then(|drain| {
             drain.run(|effect| match effect {
                 Effect::Transmit(transmit) => hub.send(transmit),
                 Effect::Client(message) => {
@@ -192,7 +174,7 @@ impl Session {
                 Effect::LongWay => tracing::warn!(session = ?id, "our SRTP differs from that of str0m and is not used"),
                 Effect::Ended(reason) => {
                     tracing::info!(session = ?id, ?reason, "session ended");
-                    over = true;
+                    *over = true;
                 }
             })
         });
@@ -205,22 +187,12 @@ impl Session {
             Err(error) => {
                 hub.metrics.failure();
                 tracing::info!(session = ?self.id, %error, "peer connection given up");
-                ctx.notify(Tick);
+                // What else the session waits for, a tick will tell.
+                if let Some(session) = self.session.as_ref().and_then(WeakAddr::upgrade) {
+                    session.do_send(Tick);
+                }
             }
         }
-        if over {
-            ctx.stop();
-        }
-        self.account(ctx);
-    }
-
-    /// Takes a client's message, if its door is still ours.
-    fn client(&mut self, FromClient { door, message }: FromClient, ctx: &mut Context<Self>) -> bool {
-        let ours = self.is_held_by(door);
-        if ours {
-            self.step(Input::Client(message), ctx);
-        }
-        ours
     }
 
     fn is_held_by(&self, door: DoorKey) -> bool {
@@ -228,18 +200,79 @@ impl Session {
     }
 
     /// Keeps counters and the list of listeners true.
-    fn account(&mut self, ctx: &Context<Self>) {
-        let state = Some(self.core.state());
-        self.hub.metrics.session(self.state, state);
-        self.state = state;
-        match (self.core.is_listening(), self.seat) {
-            (true, None) => self.seat = Some(self.hub.audience.borrow_mut().insert(ctx.address())),
-            (false, Some(seat)) => {
-                self.seat = None;
-                self.hub.audience.borrow_mut().remove(seat);
+    pub fn account(seat: &Rc<RefCell<Self>>) {
+        let mut this = seat.borrow_mut();
+        let state = Some(this.core.state());
+        this.hub.metrics.session(this.state, state);
+        this.state = state;
+        match (this.core.is_listening(), this.place) {
+            (true, None) => {
+                let place = this.hub.audience.borrow_mut().insert(seat.clone());
+                this.place = Some(place);
             }
+            (false, Some(_)) => this.leave_audience(),
             _ => {}
         }
+    }
+
+    fn leave_audience(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.hub.audience.borrow_mut().remove(place);
+        }
+    }
+}
+
+/// The actor of one session.
+#[derive(Debug)]
+pub struct Session {
+    seat: Rc<RefCell<Seat>>,
+    _place: Place,
+}
+
+impl Session {
+    /// A session named `key` and `id`; it counts itself as soon as it runs.
+    #[must_use]
+    pub fn new(core: SessionCore, key: SessionKey, id: SessionId, hub: Rc<Hub>, place: Place) -> Self {
+        let seat = Seat {
+            core,
+            key,
+            id,
+            hub,
+            session: None,
+            door: None,
+            door_key: DoorKey::default(),
+            state: None,
+            place: None,
+            armed: None,
+            over: false,
+        };
+        Self { seat: Rc::new(RefCell::new(seat)), _place: place }
+    }
+
+    fn step(&self, input: Input<'_>, ctx: &mut Context<Self>) {
+        self.step_via(input, None, ctx);
+    }
+
+    fn step_via(&self, input: Input<'_>, via: Option<WorkerId>, ctx: &mut Context<Self>) {
+        let over = {
+            let mut seat = self.seat.borrow_mut();
+            let now = seat.hub.clock.now();
+            seat.step(input, via, now);
+            seat.over
+        };
+        if over {
+            ctx.stop();
+        }
+        Seat::account(&self.seat);
+    }
+
+    /// Takes a client's message, if its door is still ours.
+    fn client(&self, FromClient { door, message }: FromClient, ctx: &mut Context<Self>) -> bool {
+        let ours = self.seat.borrow().is_held_by(door);
+        if ours {
+            self.step(Input::Client(message), ctx);
+        }
+        ours
     }
 }
 
@@ -248,15 +281,16 @@ impl Actor for Session {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
-        self.account(ctx);
+        self.seat.borrow_mut().session = Some(ctx.address().downgrade());
+        Seat::account(&self.seat);
     }
 
     fn stopped(&mut self, _ctx: &mut Context<Self>) {
-        self.hub.metrics.session(self.state.take(), None);
-        if let Some(seat) = self.seat.take() {
-            self.hub.audience.borrow_mut().remove(seat);
-        }
-        self.hub.forget(self.key, &self.id);
+        let mut seat = self.seat.borrow_mut();
+        seat.leave_audience();
+        let state = seat.state.take();
+        seat.hub.metrics.session(state, None);
+        seat.hub.forget(seat.key, &seat.id);
     }
 }
 
@@ -268,19 +302,11 @@ impl Handler<Datagram> for Session {
     }
 }
 
-impl Handler<Turn> for Session {
-    type Result = ();
-
-    fn handle(&mut self, Turn(turn): Turn, ctx: &mut Context<Self>) {
-        self.step(Input::Audio(&turn), ctx);
-    }
-}
-
 impl Handler<Tick> for Session {
     type Result = ();
 
     fn handle(&mut self, _: Tick, ctx: &mut Context<Self>) {
-        self.armed = None;
+        self.seat.borrow_mut().armed = None;
         self.step(Input::Tick, ctx);
     }
 }
@@ -289,18 +315,19 @@ impl Handler<FromClient> for Session {
     type Result = ResponseFuture<bool>;
 
     fn handle(&mut self, from: FromClient, ctx: &mut Context<Self>) -> Self::Result {
-        if !self.is_held_by(from.door) || !matches!(from.message, ClientMsg::Offer(_)) {
+        if !self.seat.borrow().is_held_by(from.door) || !matches!(from.message, ClientMsg::Offer(_)) {
             return Box::pin(ready(self.client(from, ctx)));
         }
         // To negotiate is heavy work, which waits in line. Its door reads no further until then.
         let (taken, told) = oneshot::channel();
         let session = ctx.address();
-        if self.hub.join(JoinStep::Offer { session, offer: from, taken }) {
+        let seat = self.seat.borrow();
+        if seat.hub.join(JoinStep::Offer { session, offer: from, taken }) {
             return Box::pin(async move { told.await.unwrap_or(false) });
         }
-        self.hub.metrics.join_refused();
+        seat.hub.metrics.join_refused();
         let fault = SignalFault::OverCapacity("too many join at this moment, try again");
-        let said = self.door.as_ref().map(|door| door.try_send(ToClient::Say(fault.into())));
+        let said = seat.door.as_ref().map(|door| door.try_send(ToClient::Say(fault.into())));
         Box::pin(ready(said.is_some_and(|said| said.is_ok())))
     }
 }
@@ -317,13 +344,17 @@ impl Handler<Attach> for Session {
     type Result = DoorKey;
 
     fn handle(&mut self, Attach(door): Attach, ctx: &mut Context<Self>) -> DoorKey {
-        if let Some(old) = self.door.replace(door) {
-            // An old door whose mailbox is full finds out by its next word.
-            drop(old.try_send(ToClient::Replaced));
-        }
-        self.door_key = DoorKey(self.door_key.0.wrapping_add(1));
+        let key = {
+            let mut seat = self.seat.borrow_mut();
+            if let Some(old) = seat.door.replace(door) {
+                // An old door whose mailbox is full finds out by its next word.
+                drop(old.try_send(ToClient::Replaced));
+            }
+            seat.door_key = DoorKey(seat.door_key.0.wrapping_add(1));
+            seat.door_key
+        };
         self.step(Input::Attached, ctx);
-        self.door_key
+        key
     }
 }
 
@@ -331,8 +362,8 @@ impl Handler<Detach> for Session {
     type Result = ();
 
     fn handle(&mut self, Detach { door, closed }: Detach, ctx: &mut Context<Self>) {
-        if door == self.door_key {
-            self.door = None;
+        if door == self.seat.borrow().door_key {
+            self.seat.borrow_mut().door = None;
             self.step(if closed { Input::Closed } else { Input::Dropped }, ctx);
         }
     }

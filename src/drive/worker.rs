@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -21,8 +21,8 @@ use super::addresses::candidates_for;
 use super::clock::entropy;
 use super::hub::{Common, Hub, JoinStep, Place};
 use super::post::Parcel;
-use super::session::{Attach, Datagram, Line, Session, Shutdown, Tick, ToClient, Turn};
-use super::udp::{BoundSocket, Inbox, MediaSocket};
+use super::session::{Attach, Datagram, Line, Seat, Session, Shutdown, Tick, ToClient};
+use super::udp::{BATCH, BoundSocket, Inbox, MediaSocket};
 
 /// Turns of audio and requests that may wait for the worker.
 const MAILBOX: usize = 256;
@@ -73,7 +73,7 @@ pub struct Opened {
 pub struct Play {
     /// The turn.
     pub turn: Arc<AudioTurn>,
-    /// Turns sent and not yet taken.
+    /// Turns sent and not yet played to all.
     pub under_way: Arc<AtomicUsize>,
 }
 
@@ -148,7 +148,7 @@ impl Actor for Worker {
         }
         actix::spawn(collect(self.hub.clone()));
         actix::spawn(keep_time(self.hub.clone()));
-        actix::spawn(watch_turns(self.hub.clone()));
+        actix::spawn(play_turns(self.hub.clone()));
         actix::spawn(work_joins(self.hub.clone()));
         actix::spawn(empty_outbox(self.hub.clone()));
     }
@@ -187,16 +187,8 @@ impl Handler<Resume> for Worker {
 impl Handler<Play> for Worker {
     type Result = ();
 
-    fn handle(&mut self, Play { turn, under_way }: Play, _ctx: &mut Context<Self>) {
-        under_way.fetch_sub(1, Ordering::AcqRel);
-        let began = self.hub.clock.now();
-        for (_, session) in self.hub.audience.borrow().iter() {
-            if session.try_send(Turn(turn.clone())).is_err() {
-                self.hub.metrics.turn_dropped();
-            }
-        }
-        self.hub.turn_began.set(self.hub.turn_began.get().or(Some(began)));
-        self.hub.turned.notify_one();
+    fn handle(&mut self, turn: Play, _ctx: &mut Context<Self>) {
+        self.hub.turn_comes(turn);
     }
 }
 
@@ -313,29 +305,57 @@ async fn collect(hub: Rc<Hub>) {
     }
 }
 
-/// Takes the heavy steps of joins, one after the other. Each waits for all that is ready before it, so that a worker with much audio
-/// to send joins few, and an idle one as many as come.
+/// Takes the heavy steps of joins, one after the other and none while a turn is played, so that a worker with much audio to send joins
+/// few, and an idle one as many as come.
 async fn work_joins(hub: Rc<Hub>) {
     loop {
-        match hub.next_join() {
+        let step = if hub.is_playing() { None } else { hub.next_join() };
+        match step {
             Some(step) => step.take().await,
             None => hub.joining.notified().await,
         }
     }
 }
 
-/// Measures turns. It is woken after the audience, and tasks run in the order of their waking.
-async fn watch_turns(hub: Rc<Hub>) {
+/// Plays turns, to some of the audience at a time: datagrams and ticks are taken meanwhile.
+async fn play_turns(hub: Rc<Hub>) {
     loop {
-        hub.turned.notified().await;
-        if let Some(began) = hub.turn_began.take() {
-            let now = hub.clock.now();
-            let took = now.saturating_duration_since(began);
-            hub.load.borrow_mut().turn(took, now);
-            hub.tell_strain();
-            hub.metrics.turn_played(took);
+        let Some(turn) = hub.oldest_turn() else {
+            hub.turned.notified().await;
+            continue;
+        };
+        hub.turn_begins();
+        let mut place = Some(0);
+        while let Some(from) = place {
+            place = play_to_some(&hub, &turn, from);
+            tokio::task::yield_now().await;
         }
+        hub.turn_ends();
+        // However far behind: a heavy step goes between two turns.
+        tokio::task::yield_now().await;
     }
+}
+
+/// Plays a turn to as many as packets leave at a time, from this place in the audience on; returns the place to go on from.
+fn play_to_some(hub: &Hub, turn: &AudioTurn, from: usize) -> Option<usize> {
+    let now = hub.clock.now();
+    let mut changed = Vec::new();
+    let audience = hub.audience.borrow();
+    let end = audience.capacity();
+    let mut played = 0;
+    let mut place = from;
+    while place < end && played < BATCH {
+        if let Some(seat) = audience.get(place) {
+            played += 1;
+            if seat.borrow_mut().play(turn, now) {
+                changed.push(seat.clone());
+            }
+        }
+        place += 1;
+    }
+    drop(audience);
+    changed.iter().for_each(Seat::account);
+    (place < end).then_some(place)
 }
 
 /// Ticks sessions when their deadlines come.

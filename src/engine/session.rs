@@ -205,19 +205,20 @@ impl SessionCore {
         self.pace = Pace::Behind;
         let touches = !matches!(input, Input::Audio(_) | Input::Tick);
         self.rest = self.rest.take_if(|rest| !touches && now < rest.until);
+        let mut packet = None;
         if !self.ended {
             match input {
                 Input::Datagram { path, destination, bytes } => self.datagram(path, destination, bytes, now),
                 Input::Client(message) => self.client(message, now),
-                Input::Audio(turn) => self.audio(turn, now),
-                Input::Tick => self.tick(now),
+                Input::Audio(turn) => packet = self.audio(turn, now),
+                Input::Tick => packet = self.tick(now),
                 Input::Attached => self.dropped = None,
                 Input::Dropped => self.dropped = Some(now),
                 Input::Closed => self.end(EndReason::Closed, now),
             }
         }
         self.dirty = true;
-        Ok(Drain { core: self, now })
+        Ok(Drain { core: self, now, packet })
     }
 
     /// Where the session stands.
@@ -404,18 +405,16 @@ impl SessionCore {
         }
     }
 
-    fn audio(&mut self, turn: &AudioTurn, now: Instant) {
+    fn audio(&mut self, turn: &AudioTurn, now: Instant) -> Option<Transmit> {
         // A tick that was late: the order counts.
         if let Some((_, half)) = self.half.take() {
-            self.send(half, now);
+            let late = self.send(half, now).map(Effect::Transmit);
+            self.effects.extend(late);
         }
-        let Some(leg) = &mut self.leg else { return };
-        let Some(packet) = leg.playout.turn(turn, |note| self.effects.push_back(Effect::Audience(note))) else {
-            return;
-        };
+        let leg = self.leg.as_mut()?;
+        let packet = leg.playout.turn(turn, |note| self.effects.push_back(Effect::Audience(note)))?;
         self.half = leg.playout.second().map(|half| (now + HALF, half));
         let ticks = leg.playout.played() / (TICK_SECONDS * u64::from(SAMPLE_RATE));
-        self.send(packet, now);
         if let Some(told) = &mut self.generation
             && *told < ticks
         {
@@ -423,32 +422,33 @@ impl SessionCore {
             let seconds = seconds(ticks * TICK_SECONDS * u64::from(SAMPLE_RATE));
             self.say(ServerMsg::GenerationTick { seconds });
         }
+        self.send(packet, now)
     }
 
-    /// Sends a packet of audio, without str0m if that would do nothing but send it.
-    fn send(&mut self, packet: PlayoutPacket, now: Instant) {
-        let Some(leg) = &mut self.leg else { return };
+    /// Sends a packet of audio: through str0m, or at once if str0m would do nothing but send it.
+    fn send(&mut self, packet: PlayoutPacket, now: Instant) -> Option<Transmit> {
+        let leg = self.leg.as_mut()?;
         let short = self.rest.as_ref().and_then(|rest| leg.express.packet(&rest.template, &packet));
-        if let Some(transmit) = short {
-            self.effects.push_back(Effect::Transmit(transmit));
-        } else {
+        if short.is_none() {
             leg.write(packet, now);
             self.rest = None;
             self.pace = Pace::Due;
         }
+        short
     }
 
-    fn tick(&mut self, now: Instant) {
+    fn tick(&mut self, now: Instant) -> Option<Transmit> {
         self.pace = Pace::Due;
         if self.dropped.is_some_and(|at| now >= at + GRACE) {
-            return self.end(EndReason::Abandoned, now);
+            self.end(EndReason::Abandoned, now);
+            return None;
         }
         if self.leg.as_ref().is_some_and(|leg| now >= leg.deadline()) {
-            return self.drop_leg();
+            self.drop_leg();
+            return None;
         }
-        if let Some((_, half)) = self.half.take_if(|(due, _)| now >= *due) {
-            self.send(half, now);
-        }
+        let (_, half) = self.half.take_if(|(due, _)| now >= *due)?;
+        self.send(half, now)
     }
 
     /// The session is over; the peer is told by DTLS and RTCP while the drain runs.
@@ -549,6 +549,8 @@ fn seconds(samples: u64) -> f64 {
 pub struct Drain<'a> {
     core: &'a mut SessionCore,
     now: Instant,
+    /// What left past str0m. Nearly everything that leaves does, so it takes no place in the queue of effects.
+    packet: Option<Transmit>,
 }
 
 impl std::fmt::Debug for Drain<'_> {
@@ -563,7 +565,7 @@ impl Drain<'_> {
     /// # Errors
     /// [`SessionError::Peer`] when str0m gave the peer connection up; it was dropped, and all its effects were applied.
     pub fn run(self, mut apply: impl FnMut(Effect)) -> Result<Option<Instant>, SessionError> {
-        let Self { core, now } = self;
+        let Self { core, now, packet } = self;
         let mut failure = None;
         // str0m was not touched, and has nothing to say.
         let mut wake = core.rest.map(|rest| rest.wake);
@@ -612,6 +614,7 @@ impl Drain<'_> {
             }
         }
         core.effects.drain(..).for_each(&mut apply);
+        packet.map(Effect::Transmit).into_iter().for_each(&mut apply);
         core.dirty = false;
         let wake = wake.into_iter().chain(core.deadline()).min().filter(|_| !core.ended);
         failure.map_or(Ok(wake), |error| Err(error.into()))
