@@ -28,6 +28,8 @@ use super::playout::{Playout, PlayoutPacket};
 const HALF_OPEN: Duration = Duration::from_secs(30);
 /// A connected peer that has not proven by STUN that it listens is given up (RFC 7675 section 5.1 allows 30 s).
 const CONSENT: Duration = Duration::from_secs(15);
+/// Between two checks of a path that works (RFC 7675 section 5.1 has 5 s). A peer's own checks prove as much.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Candidates of the peer that are checked; browsers have a dozen.
 const REMOTE_CANDIDATES: usize = 64;
 /// Media lines of an offer that are read.
@@ -76,7 +78,9 @@ impl Leg {
         now: Instant,
     ) -> Self {
         let local = host.ice_credentials();
-        let config = RtcConfig::new()
+        let mut config = RtcConfig::new();
+        config.set_max_stun_rto(CHECK_INTERVAL);
+        let config = config
             .set_crypto_provider(host.crypto.clone())
             .set_dtls_cert(host.certificate.clone())
             .set_local_ice_credentials(creds(&local))
