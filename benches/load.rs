@@ -65,7 +65,7 @@ impl Report {
 
 fn table(reports: &[&Report]) {
     println!(
-        "| listeners | packets lost | CPU per packet | of a core | gap error p99, worst | join p99 | `start` to packet p99 | memory each |"
+        "| listeners | packets lost | CPU per packet, the kernel's part | of a core | gap error p99, worst | join p99 | `start` to packet p99 | memory each |"
     );
     println!("|---|---|---|---|---|---|---|---|");
     for report in reports {
@@ -74,11 +74,12 @@ fn table(reports: &[&Report]) {
             refused => format!(", {refused} refused"),
         };
         println!(
-            "| {}{refused} | {} of {} | {:.1} us | {:.0} % | {:.1} ms, {:.1} ms | {:.0} ms | {:.0} ms | {:.0} KiB |",
+            "| {}{refused} | {} of {} | {:.1} us, {:.1} us | {:.0} % | {:.1} ms, {:.1} ms | {:.0} ms | {:.0} ms | {:.0} KiB |",
             report.joined(),
             report.number("/lost"),
             report.number("/expected"),
             report.number("/server/cpu_us_per_packet"),
+            report.number("/server/kernel_us_per_packet"),
             report.core(),
             report.number("/gap_error_ms/1"),
             report.number("/gap_error_ms/3"),

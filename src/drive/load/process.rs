@@ -9,6 +9,7 @@ use nix::unistd::{SysconfVar, sysconf};
 #[derive(Clone, Copy, Debug)]
 pub struct Totals {
     cpu: Duration,
+    kernel: Duration,
     resident: u64,
 }
 
@@ -17,6 +18,8 @@ pub struct Totals {
 pub struct Usage {
     /// Processor time, of all its threads.
     pub cpu: Duration,
+    /// That part of it which the kernel used on its behalf.
+    pub kernel: Duration,
     /// The time between.
     pub took: Duration,
     /// Resident memory at the end, in bytes.
@@ -27,7 +30,8 @@ impl Totals {
     /// What was used since `before`, which was `took` ago.
     #[must_use]
     pub fn since(&self, before: &Self, took: Duration) -> Usage {
-        Usage { cpu: self.cpu.saturating_sub(before.cpu), took, resident: self.resident }
+        let (cpu, kernel) = (self.cpu.saturating_sub(before.cpu), self.kernel.saturating_sub(before.kernel));
+        Usage { cpu, kernel, took, resident: self.resident }
     }
 }
 
@@ -46,14 +50,15 @@ pub fn usage(pid: NonZeroU32) -> Option<Totals> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let ticks = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok().filter(|ticks| *ticks > 0)?;
-    Some(Totals { cpu: Duration::from_millis(cpu_ticks(&stat)? * 1000 / ticks), resident: resident(&status)? })
+    let [own, kernel] = cpu_ticks(&stat)?.map(|used| Duration::from_millis(used * 1000 / ticks));
+    Some(Totals { cpu: own + kernel, kernel, resident: resident(&status)? })
 }
 
 /// User and system ticks: fields 14 and 15, counted after the name, which may hold anything (proc(5)).
-fn cpu_ticks(stat: &str) -> Option<u64> {
+fn cpu_ticks(stat: &str) -> Option<[u64; 2]> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_ascii_whitespace().skip(11);
-    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+    Some([fields.next()?.parse().ok()?, fields.next()?.parse().ok()?])
 }
 
 fn resident(status: &str) -> Option<u64> {
@@ -67,7 +72,7 @@ mod tests {
 
     #[test]
     fn fields_are_found_behind_any_name() {
-        assert_eq!(cpu_ticks("12 (a) b) S 1 2 3 4 5 6 7 8 9 10 30 12 0 0"), Some(42));
+        assert_eq!(cpu_ticks("12 (a) b) S 1 2 3 4 5 6 7 8 9 10 30 12 0 0"), Some([30, 12]));
         assert_eq!(cpu_ticks("12 (a"), None);
         assert_eq!(resident("Name:\tx\nVmRSS:\t    12 kB\n"), Some(12 * 1024));
     }

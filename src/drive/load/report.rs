@@ -158,6 +158,8 @@ pub struct Report {
 pub struct ServerUsage {
     /// Processor time per delivered packet, in microseconds; none where nothing was asked for.
     pub cpu_us_per_packet: Option<f64>,
+    /// That part of it which the kernel used to send, to receive and to wake: a machine's own floor.
+    pub kernel_us_per_packet: Option<f64>,
     /// Share of one core.
     pub cpu_share: f64,
     /// Resident memory in bytes.
@@ -203,8 +205,10 @@ impl ServerUsage {
     #[expect(clippy::cast_precision_loss, reason = "counts of packets are far below 2^52")]
     pub(super) fn new(usage: &Usage, heard: &Heard, listeners: u32) -> Self {
         let alive = u64::try_from(heard.join.len()).unwrap_or(u64::MAX).clamp(1, u64::from(listeners));
+        let each = |used: Duration| (heard.packets > 0).then(|| used.as_secs_f64() * 1e6 / heard.packets as f64);
         Self {
-            cpu_us_per_packet: (heard.packets > 0).then(|| usage.cpu.as_secs_f64() * 1e6 / heard.packets as f64),
+            cpu_us_per_packet: each(usage.cpu),
+            kernel_us_per_packet: each(usage.kernel),
             cpu_share: usage.cpu.as_secs_f64() / usage.took.as_secs_f64().max(1e-9),
             resident_bytes: usage.resident,
             resident_bytes_per_listener: usage.resident / alive,
@@ -244,7 +248,10 @@ impl fmt::Display for Report {
         )?;
         if let Some(server) = &self.server {
             let share = server.cpu_share * 100.0;
-            let each = server.cpu_us_per_packet.map(|each| format!("{each:.2} us per delivered packet, "));
+            let each = server
+                .cpu_us_per_packet
+                .zip(server.kernel_us_per_packet)
+                .map(|(each, kernel)| format!("{each:.2} us per delivered packet ({kernel:.2} of it in the kernel), "));
             writeln!(f, "server CPU         {}{share:.1} % of a core", each.unwrap_or_default())?;
             let kib = |bytes: u64| bytes as f64 / 1024.0;
             writeln!(
