@@ -139,8 +139,8 @@ bench: build-tools ## Criterion benches
 	$(CARGO) bench --locked
 
 .PHONY: bench-build
-bench-build: ## Do the benches compile?
-	$(CARGO) bench --locked --no-run
+bench-build: ## Do the benches compile, and run once?
+	$(CARGO) test --locked --benches
 
 .PHONY: load
 load: build-tools ## Server and load client on a core each, LISTENERS="500 1000" FOR=60s …: the table of the README, and its plot
