@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::Addr;
+use bytes::Bytes;
 use slab::Slab;
 use str0m::net::Transmit;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -28,7 +29,8 @@ use super::clock::Clock;
 use super::metrics::Metrics;
 use super::outbox::Outbox;
 use super::post::{Parcel, Post};
-use super::session::{Admitted, Datagram, FromClient, Seat, Session};
+use super::seat::{Origin, Seat, SharedSeat};
+use super::session::{Admitted, FromClient, Session};
 use super::udp::MediaSocket;
 use super::worker::Play;
 
@@ -154,9 +156,11 @@ pub enum JoinStep {
         /// Whose.
         key: SessionKey,
         /// The way there.
-        session: Addr<Session>,
+        seat: SharedSeat,
+        /// Where from.
+        origin: Origin,
         /// What.
-        datagram: Datagram,
+        bytes: Bytes,
     },
 }
 
@@ -168,9 +172,21 @@ impl JoinStep {
                 // A session that is gone takes nothing, and a door that is gone need not know.
                 let _ = taken.send(session.send(Admitted(offer)).await.unwrap_or(false));
             }
-            Self::Handshake { session, datagram, .. } => drop(session.send(datagram).await),
+            Self::Handshake { seat, origin, bytes, .. } => {
+                Seat::receive(&seat, origin, &bytes);
+                tokio::task::yield_now().await;
+            }
         }
     }
+}
+
+/// A session of this worker.
+#[derive(Clone, Debug)]
+pub struct Resident {
+    /// For what its client says.
+    pub actor: Addr<Session>,
+    /// For media.
+    pub seat: SharedSeat,
 }
 
 /// The shared state of one worker.
@@ -190,13 +206,13 @@ pub struct Hub {
     /// Datagram to session.
     pub demux: RefCell<Demux>,
     /// Sessions by their key.
-    pub sessions: RefCell<HashMap<SessionKey, Addr<Session>>>,
+    pub sessions: RefCell<HashMap<SessionKey, Resident>>,
     /// What is known of other workers.
     pub neighbours: RefCell<Neighbours>,
     /// What they send.
     pub parcels: RefCell<mpsc::Receiver<Parcel>>,
     /// Those who want turns of audio.
-    pub audience: RefCell<Slab<Rc<RefCell<Seat>>>>,
+    pub audience: RefCell<Slab<SharedSeat>>,
     /// How long turns take.
     pub load: RefCell<Load>,
     /// A turn has come.
@@ -266,8 +282,8 @@ impl Hub {
     }
 
     /// A new session is there.
-    pub fn welcome(&self, key: SessionKey, id: SessionId, session: Addr<Session>) {
-        self.sessions.borrow_mut().insert(key, session);
+    pub fn welcome(&self, key: SessionKey, id: SessionId, resident: Resident) {
+        self.sessions.borrow_mut().insert(key, resident);
         self.directory.insert(id, (self.id, key));
     }
 

@@ -12,6 +12,7 @@ pub mod load;
 pub mod metrics;
 pub mod outbox;
 pub mod post;
+pub mod seat;
 pub mod server;
 pub mod session;
 pub mod udp;

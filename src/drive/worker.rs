@@ -19,15 +19,16 @@ use crate::wire::signal::SignalFault;
 
 use super::addresses::candidates_for;
 use super::clock::entropy;
-use super::hub::{Common, Hub, JoinStep, Place};
+use super::hub::{Common, Hub, JoinStep, Place, Resident};
 use super::post::Parcel;
-use super::session::{Attach, Datagram, Line, Seat, Session, Shutdown, Tick, ToClient};
+use super::seat::{Origin, Seat};
+use super::session::{Attach, Line, Session, Shutdown, ToClient};
 use super::udp::{BATCH, BoundSocket, Inbox, MediaSocket};
 
 /// Turns of audio and requests that may wait for the worker.
 const MAILBOX: usize = 256;
 /// Sessions ticked in one turn of the loop, so that datagrams and audio never wait for a crowd of deadlines.
-const TICKS: usize = 256;
+const TICKS: usize = 64;
 
 /// Opens a session.
 #[derive(Debug, Message)]
@@ -126,8 +127,9 @@ impl Worker {
         entropy(&mut bytes);
         let (id, key) = (SessionId::from_random(bytes), self.hub.next_key());
         let core = SessionCore::new(self.hub.host.clone(), profile, candidates_for(client, &self.hub.candidates));
-        let session = Session::new(core, key, id, self.hub.clone(), place).start();
-        self.hub.welcome(key, id, session.clone());
+        let seat = Seat::new(core, key, id, self.hub.clone());
+        let session = Session::new(seat.clone(), place).start();
+        self.hub.welcome(key, id, Resident { actor: session.clone(), seat });
         tracing::info!(session = ?id, %client, model = ?profile.model, "session opened");
         Ok((session, id))
     }
@@ -173,7 +175,8 @@ impl Handler<Resume> for Worker {
     type Result = ResponseFuture<Option<Opened>>;
 
     fn handle(&mut self, Resume { key, client, door }: Resume, _ctx: &mut Context<Self>) -> Self::Result {
-        let session = self.hub.sessions.borrow().get(&key).filter(|_| !self.retired).cloned();
+        let sessions = self.hub.sessions.borrow();
+        let session = sessions.get(&key).filter(|_| !self.retired).map(|resident| resident.actor.clone());
         let media = self.media(client);
         Box::pin(async move {
             let (session, media) = (session?, media?);
@@ -199,7 +202,7 @@ impl Handler<Retire> for Worker {
         self.retired = true;
         let hub = self.hub.clone();
         Box::pin(async move {
-            let sessions: Vec<_> = hub.sessions.borrow().values().cloned().collect();
+            let sessions: Vec<_> = hub.sessions.borrow().values().map(|resident| resident.actor.clone()).collect();
             for session in sessions {
                 // One that is gone already needs no goodbye.
                 let _ = session.send(Shutdown).await;
@@ -220,7 +223,8 @@ async fn read(hub: Rc<Hub>, socket: Rc<MediaSocket>) {
                 let Some(bytes) = bytes else { return hub.metrics.drop(DropReason::Garbage) };
                 hub.metrics.received(bytes.len());
                 let path = Path { transport: Transport::Udp, remote };
-                let delivered = deliver(&hub, path, None, socket.advertised, bytes).or_else(|reason| {
+                let origin = Origin { path, via: None, destination: socket.advertised };
+                let delivered = deliver(&hub, origin, bytes).or_else(|reason| {
                     if hub.neighbours.borrow().is_empty() || reason == DropReason::MailboxFull {
                         return Err(reason);
                     }
@@ -239,7 +243,7 @@ async fn read(hub: Rc<Hub>, socket: Rc<MediaSocket>) {
             })
             .await;
         match received {
-            // Sessions answer before more is read.
+            // What they answer leaves before more is read.
             Ok(_) => tokio::task::yield_now().await,
             Err(error) => {
                 tracing::debug!(%error, "media socket");
@@ -250,23 +254,15 @@ async fn read(hub: Rc<Hub>, socket: Rc<MediaSocket>) {
 }
 
 /// Hands a datagram to a session of this worker.
-fn deliver(
-    hub: &Hub,
-    path: Path,
-    via: Option<WorkerId>,
-    destination: SocketAddr,
-    bytes: &[u8],
-) -> Result<(), DropReason> {
-    let key = hub.demux.borrow().route(path, bytes)?;
-    let sessions = hub.sessions.borrow();
-    let session = sessions.get(&key).ok_or(DropReason::UnknownSource)?;
-    let datagram = Datagram { path, via, destination, bytes: Bytes::copy_from_slice(bytes) };
-    let room = if is_handshake(bytes) {
-        hub.join(JoinStep::Handshake { key, session: session.clone(), datagram })
-    } else {
-        session.try_send(datagram).is_ok()
-    };
-    room.then_some(()).ok_or(DropReason::MailboxFull)
+fn deliver(hub: &Hub, origin: Origin, bytes: &[u8]) -> Result<(), DropReason> {
+    let key = hub.demux.borrow().route(origin.path, bytes)?;
+    let seat = hub.sessions.borrow().get(&key).ok_or(DropReason::UnknownSource)?.seat.clone();
+    if is_handshake(bytes) {
+        let step = JoinStep::Handshake { key, seat, origin, bytes: Bytes::copy_from_slice(bytes) };
+        return hub.join(step).then_some(()).ok_or(DropReason::MailboxFull);
+    }
+    Seat::receive(&seat, origin, bytes);
+    Ok(())
 }
 
 /// Whether a datagram begins with a record of a DTLS handshake (RFC 6347 section 4.1).
@@ -278,7 +274,7 @@ fn is_handshake(bytes: &[u8]) -> bool {
 fn accept(hub: &Hub, parcel: Parcel) {
     match parcel {
         Parcel::Stray { via, path, destination, bytes } => {
-            if let Err(reason) = deliver(hub, path, Some(via), destination, &bytes) {
+            if let Err(reason) = deliver(hub, Origin { path, via: Some(via), destination }, &bytes) {
                 hub.metrics.drop(reason);
             }
         }
@@ -354,7 +350,7 @@ fn play_to_some(hub: &Hub, turn: &AudioTurn, from: usize) -> Option<usize> {
         place += 1;
     }
     drop(audience);
-    changed.iter().for_each(Seat::account);
+    changed.iter().for_each(Seat::settle);
     (place < end).then_some(place)
 }
 
@@ -367,11 +363,8 @@ async fn keep_time(hub: Rc<Hub>) {
             && let Some(key) = hub.pop_due(now)
         {
             ticked += 1;
-            let session = hub.sessions.borrow().get(&key).cloned();
-            // A full mailbox means that the session is about to run anyway; it then asks again.
-            if session.is_some_and(|session| session.try_send(Tick).is_err()) {
-                hub.arm(key, now + Duration::from_millis(10));
-            }
+            let seat = hub.sessions.borrow().get(&key).map(|resident| resident.seat.clone());
+            seat.iter().for_each(Seat::tick);
         }
         match hub.next_deadline() {
             _ if ticked == TICKS => tokio::task::yield_now().await,
