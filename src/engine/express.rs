@@ -42,8 +42,14 @@ pub(super) struct Express {
     sender: Option<SrtpSender>,
     /// What we make has been compared with what str0m makes.
     proven: bool,
-    ssrc: Option<u32>,
-    /// Packets of this source that went this way, and their bytes of payload, as a sender report counts them.
+    /// By source, that of now last: as many as an offer has lines, at most.
+    sent: Vec<Sent>,
+}
+
+/// Packets that went this way, and their bytes of payload, as a sender report counts them.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    ssrc: u32,
     packets: u32,
     octets: u32,
 }
@@ -51,19 +57,18 @@ pub(super) struct Express {
 impl Express {
     /// With the keys that `export` will bring; without one, no packet goes this way.
     pub(super) fn new(export: Option<Export>) -> Self {
-        Self { export, sender: None, proven: false, ssrc: None, packets: 0, octets: 0 }
+        Self { export, sender: None, proven: false, sent: Vec::new() }
     }
 
     #[cfg(test)]
     pub(super) fn packets(&self) -> u32 {
-        self.packets
+        self.sent.iter().map(|sent| sent.packets).sum()
     }
 
     /// Packets are of this source from now on.
     pub(super) fn set_source(&mut self, ssrc: u32) {
-        if self.ssrc != Some(ssrc) {
-            (self.ssrc, self.packets, self.octets) = (Some(ssrc), 0, 0);
-        }
+        let known = self.sent.iter().position(|sent| sent.ssrc == ssrc).map(|place| self.sent.remove(place));
+        self.sent.push(known.unwrap_or(Sent { ssrc, packets: 0, octets: 0 }));
     }
 
     /// Learns from what str0m made of `packet`. Keys and cipher are proven with the first one.
@@ -98,23 +103,27 @@ impl Express {
     pub(super) fn packet(&mut self, template: &Template, packet: &PlayoutPacket) -> Option<Transmit> {
         let header = template.header(packet);
         let bytes = self.sender.as_mut()?.protect_rtp(&header[..template.len], &packet.payload, packet.seq).ok()?;
-        self.packets = self.packets.wrapping_add(1);
-        self.octets = self.octets.wrapping_add(u32::try_from(packet.payload.len()).unwrap_or(u32::MAX));
+        if let Some(sent) = self.sent.last_mut() {
+            sent.packets = sent.packets.wrapping_add(1);
+            sent.octets = sent.octets.wrapping_add(u32::try_from(packet.payload.len()).unwrap_or(u32::MAX));
+        }
         let Template { proto, source, destination, .. } = *template;
         Some(Transmit { proto, source, destination, contents: bytes.into() })
     }
 
-    /// Completes our sender report, if this has one.
+    /// Completes our sender reports, if this has any.
     pub(super) fn complete(&self, made: Transmit) -> Transmit {
-        let (Some(sender), Some(ssrc)) = (&self.sender, self.ssrc) else { return made };
-        if self.packets == 0 || classify(&made.contents) != Class::Rtcp {
+        let Some(sender) = self.sender.as_ref().filter(|_| classify(&made.contents) == Class::Rtcp) else {
             return made;
-        }
-        // What was not made with these keys cannot be read here, and goes as it is.
-        match sender.add_to_report(&made.contents, ssrc, self.packets, self.octets) {
-            Ok(Some(completed)) => Transmit { contents: completed.into(), ..made },
-            Ok(None) | Err(_) => made,
-        }
+        };
+        let sent = self.sent.iter().filter(|sent| sent.packets > 0);
+        sent.fold(made, |made, Sent { ssrc, packets, octets }| {
+            // What was not made with these keys cannot be read here, and goes as it is.
+            match sender.add_to_report(&made.contents, *ssrc, *packets, *octets) {
+                Ok(Some(completed)) => Transmit { contents: completed.into(), ..made },
+                Ok(None) | Err(_) => made,
+            }
+        })
     }
 }
 

@@ -95,7 +95,9 @@ impl Leg {
             Model::Echo => config.enable_vp8(true).enable_h264(true),
         }
         .build(now);
-        let express = Express::new(crypto::take_export());
+        let export = crypto::take_export();
+        // Nobody would ever take those of an echo.
+        let express = Express::new(export.filter(|_| model == Model::Speaker));
         for addr in locals {
             if let Ok(candidate) = Candidate::host(*addr, "udp") {
                 rtc.add_local_candidate(candidate);
@@ -169,6 +171,7 @@ impl Leg {
                 Err(fault) if self.audio.take().is_none() => return Err(fault),
                 _ => {}
             }
+            self.playout.set_paused(self.audio.is_none());
             if let Some((mid, _)) = &self.audio {
                 // str0m neither reads nor writes these lines.
                 let (ptime, maxptime) = sdp::packet_times(&offer.sdp, mid);
@@ -251,6 +254,11 @@ impl Leg {
 
     pub(super) fn receive(&mut self, receive: Receive<'_>, now: Instant) -> Result<(), str0m::RtcError> {
         self.rtc.handle_input(Input::Receive(now, receive))
+    }
+
+    /// Whether audio has a way to go.
+    pub(super) fn is_paused(&self) -> bool {
+        self.audio.is_none()
     }
 
     /// Queues one packet of a voice.

@@ -72,6 +72,8 @@ pub struct Playout {
     /// Added to the shared media time, so that timestamps begin anywhere (RFC 3550 section 5.1).
     offset: u32,
     seq: u64,
+    /// Nobody hears what is played: it takes no sequence numbers.
+    paused: bool,
     /// Media time right after the last frame.
     expected: Option<u64>,
     held: Held,
@@ -92,6 +94,7 @@ impl Playout {
             offset: u32::from_be_bytes(offset),
             // Half of the range: the receiver cannot know a rollover that comes before its first packet (RFC 3711 section 3.3.1).
             seq: u64::from(u16::from_be_bytes([high, low]) >> 1),
+            paused: false,
             expected: None,
             held: Held::default(),
             second: None,
@@ -105,12 +108,23 @@ impl Playout {
         self.length = length;
     }
 
+    /// What is played goes nowhere, or somewhere again. A receiver guesses the rollovers of what it did not get (RFC 3711 section 3.3.1),
+    /// so packets that are not sent must not count.
+    pub fn set_paused(&mut self, paused: bool) {
+        if self.paused != paused {
+            self.paused = paused;
+            self.expected = None;
+            self.held.frames.clear();
+        }
+    }
+
     /// Plays `voice` from the next turn on.
     pub fn start(&mut self, voice: VoiceKey, mut note: impl FnMut(AudienceNote)) {
         let tap = Tap { voice, cut: self.length.cut() };
         self.state = match self.state {
             State::Silent => {
                 self.played = 0;
+                self.held.frames.clear();
                 note(AudienceNote::Join(tap));
                 State::Joining { tap, bridge: 0, waited: 0 }
             }
@@ -263,6 +277,10 @@ impl Playout {
         }
         self.held.frames.push(payload);
         if broken.is_some() {
+            if self.state == State::Silent {
+                // Nothing is to follow, not even a turn.
+                self.second = self.release();
+            }
             return broken;
         }
         let full = self.held.frames.len() >= self.frames_per_packet() || self.state == State::Silent;
@@ -298,7 +316,7 @@ impl Playout {
 
     fn packet(&mut self, time: u64, marker: bool, payload: Payload) -> PlayoutPacket {
         let seq = self.seq;
-        self.seq += 1;
+        self.seq += u64::from(!self.paused);
         PlayoutPacket { seq, time: MediaTime(time).rtp().wrapping_add(self.offset), marker, payload }
     }
 }
@@ -505,6 +523,37 @@ mod tests {
         // The worker skipped a turn: the frame that waits goes alone.
         booth.turn += 1;
         assert_eq!(booth.story(&mut playout, 4), "on0 - on0on0on0 -");
+    }
+
+    #[test]
+    fn the_last_silence_comes_even_when_the_turn_before_it_was_missing() {
+        let (mut booth, mut playout) = (Booth::default(), Playout::new([0; 6]));
+        playout.set_length(FrameLength::Sixty);
+        start(&mut booth, &mut playout, LOW);
+        booth.story(&mut playout, 4);
+        stop(&mut booth, &mut playout);
+        assert_eq!(booth.story(&mut playout, 1), "-");
+        booth.turn += 1;
+        let time = MediaTime(booth.turn * FRAME_TICKS);
+        let packet = playout.turn(&AudioTurn { time, silence: silence(), taps: Vec::new() }, |_| {});
+        assert_eq!(words(&packet.expect("what was held").payload), "on0out0");
+        let last = playout.second().expect("silence is owed");
+        assert_eq!(u64::from(last.time), time.0);
+        assert!(!playout.is_active() && playout.second().is_none());
+    }
+
+    #[test]
+    fn what_nobody_hears_takes_no_numbers_and_what_follows_is_marked() {
+        let (mut booth, mut playout) = (Booth::default(), Playout::new([0; 6]));
+        start(&mut booth, &mut playout, LOW);
+        booth.story(&mut playout, 3);
+        let next = playout.seq;
+        playout.set_paused(true);
+        booth.story(&mut playout, 100);
+        assert_eq!(playout.seq, next);
+        playout.set_paused(false);
+        assert_eq!(booth.story(&mut playout, 2), "on0! on0");
+        assert_eq!(playout.seq, next + 2);
     }
 
     #[test]

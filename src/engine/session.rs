@@ -136,6 +136,9 @@ pub struct SessionCore {
     /// Set by a drain that sent a packet of audio and ran to str0m's timeout; while it is there, str0m is left alone.
     rest: Option<Rest>,
     dirty: bool,
+    /// The next input is one that panics.
+    #[cfg(test)]
+    pub(crate) bug: bool,
 }
 
 /// What a drain that ran dry has found: nothing more is to come before `wake`, if nothing but packets of audio are put in, and each of
@@ -191,6 +194,8 @@ impl SessionCore {
             pace: Pace::Behind,
             rest: None,
             dirty: false,
+            #[cfg(test)]
+            bug: false,
         }
     }
 
@@ -202,6 +207,8 @@ impl SessionCore {
         if self.dirty {
             return Err(SessionError::Undrained);
         }
+        #[cfg(test)]
+        planted(self.bug);
         self.pace = Pace::Behind;
         let touches = !matches!(input, Input::Audio(_) | Input::Tick);
         self.rest = self.rest.take_if(|rest| !touches && now < rest.until);
@@ -219,6 +226,16 @@ impl SessionCore {
         }
         self.dirty = true;
         Ok(Drain { core: self, now, packet })
+    }
+
+    /// Lets the session go without another look at its peer connection, after a panic; returns what the audience must be told.
+    pub fn abandon(&mut self) -> Option<AudienceNote> {
+        self.ended = true;
+        let mut told = None;
+        if let Some(leg) = &mut self.leg {
+            leg.playout.abandon(|note| told = Some(note));
+        }
+        told
     }
 
     /// Where the session stands.
@@ -427,7 +444,7 @@ impl SessionCore {
 
     /// Sends a packet of audio: through str0m, or at once if str0m would do nothing but send it.
     fn send(&mut self, packet: PlayoutPacket, now: Instant) -> Option<Transmit> {
-        let leg = self.leg.as_mut()?;
+        let leg = self.leg.as_mut().filter(|leg| !leg.is_paused())?;
         let short = self.rest.as_ref().and_then(|rest| leg.express.packet(&rest.template, &packet));
         if short.is_none() {
             leg.write(packet, now);
@@ -536,6 +553,12 @@ impl SessionCore {
         let half = self.half.as_ref().map(|(due, _)| *due);
         leg.into_iter().chain(grace).chain(half).min()
     }
+}
+
+/// Stands for a bug in all that an input passes through.
+#[cfg(test)]
+fn planted(bug: bool) {
+    assert!(!bug, "planted");
 }
 
 /// Samples at 48 kHz as seconds.

@@ -141,3 +141,22 @@ fn a_bad_offer_leaves_a_good_connection_alone() {
     assert_continuous(&net.record(bob).heard);
     assert!(net.record(bob).heard.len() >= 300, "{}", net.story());
 }
+
+#[test]
+fn a_line_that_was_paused_for_long_is_heard_again() {
+    let mut net = Net::seeded(48);
+    let bob = net.call("sine-440");
+    net.run_for(secs(2));
+    net.renegotiate_as(bob, |offer| offer.replace("a=recvonly", "a=inactive"));
+    net.run_for(secs(1));
+    net.record_mut(bob).heard.clear();
+    // More packets than half of the sequence numbers: the receiver could not guess how often they rolled over.
+    net.run_for(secs(15 * 60));
+    assert_eq!(net.record(bob).heard.len(), 0, "it was paused");
+    net.renegotiate_as(bob, |offer| offer.replace("a=inactive", "a=recvonly"));
+    net.run_for(secs(5));
+    let heard = &net.record(bob).heard;
+    assert!(heard.len() >= 240, "{} frames\n{}", heard.len(), net.story());
+    assert!(heard[0].marker, "sound begins anew");
+    assert_continuous(heard);
+}
