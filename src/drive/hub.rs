@@ -12,7 +12,7 @@ use actix::Addr;
 use bytes::Bytes;
 use slab::Slab;
 use str0m::net::Transmit;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 
 use crate::engine::deadline::DeadlineQueue;
 use crate::engine::demux::{Demux, DropReason, Path};
@@ -28,7 +28,7 @@ use super::audio::AudioHandle;
 use super::clock::Clock;
 use super::metrics::Metrics;
 use super::outbox::Outbox;
-use super::post::{Parcel, Post};
+use super::post::{Post, PostBox, Stray, Word};
 use super::seat::{Origin, Seat, SharedSeat};
 use super::session::{Admitted, FromClient, Session};
 use super::udp::MediaSocket;
@@ -210,7 +210,7 @@ pub struct Hub {
     /// What is known of other workers.
     pub neighbours: RefCell<Neighbours>,
     /// What they send.
-    pub parcels: RefCell<mpsc::Receiver<Parcel>>,
+    pub post_box: RefCell<PostBox>,
     /// Those who want turns of audio.
     pub audience: RefCell<Slab<SharedSeat>>,
     /// How long turns take.
@@ -244,13 +244,7 @@ impl std::fmt::Debug for Hub {
 impl Hub {
     /// An empty one for worker `id`, over `sockets`.
     #[must_use]
-    pub fn new(
-        id: WorkerId,
-        common: Common,
-        host: Arc<Host>,
-        parcels: mpsc::Receiver<Parcel>,
-        sockets: &[Rc<MediaSocket>],
-    ) -> Self {
+    pub fn new(id: WorkerId, common: Common, host: Arc<Host>, post_box: PostBox, sockets: &[Rc<MediaSocket>]) -> Self {
         let Common { clock, metrics, audio, capacity, directory, post } = common;
         Self {
             id,
@@ -261,7 +255,7 @@ impl Hub {
             demux: RefCell::default(),
             sessions: RefCell::default(),
             neighbours: RefCell::new(Neighbours::new(id, post.workers())),
-            parcels: RefCell::new(parcels),
+            post_box: RefCell::new(post_box),
             audience: RefCell::default(),
             load: RefCell::default(),
             turned: Notify::new(),
@@ -292,7 +286,7 @@ impl Hub {
         self.demux.borrow_mut().learn(path, key);
         self.neighbours.borrow_mut().forget(path);
         if let Some(via) = via {
-            self.tell(via, Parcel::Learnt { owner: self.id, path });
+            self.tell(via, Word::Learnt { owner: self.id, path });
         }
     }
 
@@ -300,22 +294,43 @@ impl Hub {
     pub fn expect(&self, transaction: [u8; 12], key: SessionKey) {
         self.demux.borrow_mut().expect(transaction, key);
         for worker in self.neighbours.borrow().others() {
-            self.tell(worker, Parcel::Expected { owner: self.id, transaction });
+            self.tell(worker, Word::Expected { owner: self.id, transaction });
         }
     }
 
-    /// What another worker has sent, if anything waits.
+    /// What another worker has said, if any word waits.
     #[must_use]
-    pub fn next_parcel(&self) -> Option<Parcel> {
-        self.parcels.borrow_mut().try_recv().ok()
+    pub fn next_word(&self) -> Option<Word> {
+        self.post_box.borrow_mut().words.try_recv().ok()
     }
 
-    /// Sends another worker a parcel; one that does not fit is counted.
-    pub fn tell(&self, worker: WorkerId, parcel: Parcel) {
-        if self.post.send(worker, parcel) {
+    /// Hands a datagram on to the worker that it belongs to.
+    pub fn forward(&self, worker: WorkerId, stray: Stray) {
+        self.count_post(self.post.forward(worker, stray));
+    }
+
+    /// Tells another worker something.
+    pub fn tell(&self, worker: WorkerId, word: Word) {
+        self.count_post(self.post.tell(worker, word));
+    }
+
+    fn count_post(&self, sent: bool) {
+        if sent {
             self.metrics.forwarded();
         } else {
             self.metrics.drop(DropReason::MailboxFull);
+        }
+    }
+
+    /// Who had this place wants no more turns.
+    pub fn leave_audience(&self, place: usize) {
+        let mut audience = self.audience.borrow_mut();
+        audience.remove(place);
+        if audience.is_empty() {
+            // No turn would tell that there is no load any more.
+            *self.load.borrow_mut() = Load::default();
+            drop(audience);
+            self.tell_strain();
         }
     }
 

@@ -1,4 +1,4 @@
-//! What media workers send each other, through one bounded channel each. It decides nothing.
+//! What media workers send each other, through two bounded channels each: datagrams cost work, words do not. It decides nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,23 +9,25 @@ use tokio::sync::mpsc;
 use crate::engine::demux::Path;
 use crate::wire::ids::WorkerId;
 
-/// Parcels that may wait for a worker: what a second of 2,000 strayed listeners sends.
+/// What may wait for a worker of each kind: what a second of 2,000 strayed listeners sends.
 const WAITING: usize = 4096;
 
-/// What one worker sends another.
+/// A datagram that the kernel gave to the wrong worker.
 #[derive(Debug)]
-pub enum Parcel {
-    /// A datagram that the kernel gave to the wrong one.
-    Stray {
-        /// Who received it.
-        via: WorkerId,
-        /// Where it came from.
-        path: Path,
-        /// Our address as candidates name it.
-        destination: SocketAddr,
-        /// The bytes.
-        bytes: Bytes,
-    },
+pub struct Stray {
+    /// Who received it.
+    pub via: WorkerId,
+    /// Where it came from.
+    pub path: Path,
+    /// Our address as candidates name it.
+    pub destination: SocketAddr,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// What one worker tells another.
+#[derive(Clone, Copy, Debug)]
+pub enum Word {
     /// This path is the sender's.
     Learnt {
         /// Who has the proof.
@@ -42,19 +44,38 @@ pub enum Parcel {
     },
 }
 
+/// Where a worker's post arrives.
+#[derive(Debug)]
+pub struct PostBox {
+    /// Datagrams.
+    pub strays: mpsc::Receiver<Stray>,
+    /// Words.
+    pub words: mpsc::Receiver<Word>,
+}
+
+#[derive(Debug)]
+struct Way {
+    strays: mpsc::Sender<Stray>,
+    words: mpsc::Sender<Word>,
+}
+
 /// The way to all workers of the process.
 #[derive(Clone, Debug)]
 pub struct Post {
-    ways: Arc<[mpsc::Sender<Parcel>]>,
+    ways: Arc<[Way]>,
     workers: u8,
 }
 
 impl Post {
     /// Channels for `workers`, and the receiving end of each.
     #[must_use]
-    pub fn new(workers: u8) -> (Self, Vec<mpsc::Receiver<Parcel>>) {
-        let (senders, receivers): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(WAITING)).unzip();
-        (Self { ways: senders.into(), workers }, receivers)
+    pub fn new(workers: u8) -> (Self, Vec<PostBox>) {
+        let way = |_| {
+            let (strays, words) = (mpsc::channel(WAITING), mpsc::channel(WAITING));
+            (Way { strays: strays.0, words: words.0 }, PostBox { strays: strays.1, words: words.1 })
+        };
+        let (ways, boxes): (Vec<_>, Vec<_>) = (0..workers).map(way).unzip();
+        (Self { ways: ways.into(), workers }, boxes)
     }
 
     /// How many workers there are.
@@ -63,9 +84,15 @@ impl Post {
         self.workers
     }
 
-    /// Sends a parcel, or says that there was no room for it. Senders go on: a datagram may be lost, and what is told is told again.
+    /// Forwards a datagram, or says that there was no room for it. It may be lost.
     #[must_use]
-    pub fn send(&self, to: WorkerId, parcel: Parcel) -> bool {
-        self.ways.get(usize::from(to.0)).is_some_and(|way| way.try_send(parcel).is_ok())
+    pub fn forward(&self, to: WorkerId, stray: Stray) -> bool {
+        self.ways.get(usize::from(to.0)).is_some_and(|way| way.strays.try_send(stray).is_ok())
+    }
+
+    /// Sends a word, or says that there was no room for it. It is told again by the next check.
+    #[must_use]
+    pub fn tell(&self, to: WorkerId, word: Word) -> bool {
+        self.ways.get(usize::from(to.0)).is_some_and(|way| way.words.try_send(word).is_ok())
     }
 }

@@ -3,15 +3,17 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Instant;
 
 use actix::{Recipient, WeakAddr};
 
 use crate::engine::demux::Path;
+use crate::engine::error::SessionError;
 use crate::engine::session::{Effect, Input, SessionCore, SessionState};
 use crate::wire::ids::{SessionId, SessionKey, WorkerId};
-use crate::wire::media::AudioTurn;
+use crate::wire::media::{AudioTurn, MediaTime};
 
 use super::hub::Hub;
 use super::session::{DoorKey, Finish, Session, ToClient};
@@ -42,6 +44,8 @@ pub struct Seat {
     place: Option<usize>,
     /// The tick that is on its way; an earlier one than needed does no harm.
     armed: Option<Instant>,
+    /// The last turn.
+    played: Option<MediaTime>,
     over: bool,
 }
 
@@ -69,6 +73,7 @@ impl Seat {
             state: None,
             place: None,
             armed: None,
+            played: None,
             over: false,
         }))
     }
@@ -94,7 +99,10 @@ impl Seat {
 
     /// Plays a turn of audio; returns whether [`settle`](Self::settle) is wanted.
     pub fn play(&mut self, turn: &AudioTurn, now: Instant) -> bool {
-        self.step(Input::Audio(turn), None, now);
+        // Who left the audience and came back behind those who have had this turn is not played it twice.
+        if self.played.replace(turn.time) != Some(turn.time) {
+            self.step(Input::Audio(turn), None, now);
+        }
         !self.is_settled()
     }
 
@@ -117,17 +125,20 @@ impl Seat {
     /// Whether this door is still ours.
     #[must_use]
     pub fn is_held_by(&self, door: DoorKey) -> bool {
-        door == self.door_key && self.door.is_some()
+        door == self.door_key && self.door.is_some() && !self.over
     }
 
-    /// A WebSocket takes the session over.
-    pub fn open_door(&mut self, door: Recipient<ToClient>) -> DoorKey {
+    /// A WebSocket takes the session over, unless that is over itself.
+    pub fn open_door(&mut self, door: Recipient<ToClient>) -> Option<DoorKey> {
+        if self.over {
+            return None;
+        }
         if let Some(old) = self.door.replace(door) {
             // An old door whose mailbox is full finds out by its next word.
             drop(old.try_send(ToClient::Replaced));
         }
         self.door_key = self.door_key.next();
-        self.door_key
+        Some(self.door_key)
     }
 
     /// A door is gone; returns whether it was still ours.
@@ -171,8 +182,9 @@ impl Seat {
             return;
         }
         let Self { core, hub, door, key, id, over, .. } = self;
-        let drained = core.handle(input, now).and_then(|drain| {
-            drain.run(|effect| match effect {
+        // A bug in what handles a stranger's bytes costs that stranger's session, and not the worker.
+        let drained = catch_unwind(AssertUnwindSafe(|| {
+            core.handle(input, now)?.run(|effect| match effect {
                 Effect::Transmit(transmit) => hub.send(transmit),
                 Effect::Client(message) => {
                     if door.as_ref().is_some_and(|door| door.try_send(ToClient::Say(message)).is_err()) {
@@ -195,18 +207,33 @@ impl Seat {
                     *over = true;
                 }
             })
-        });
-        let wake = drained.unwrap_or_else(|error| {
-            hub.metrics.failure();
-            tracing::info!(session = ?id, %error, "peer connection given up");
-            // What else the session waits for, a tick will tell.
-            Some(now)
-        });
+        }));
+        let wake = match drained {
+            Ok(Ok(wake)) => wake,
+            Ok(Err(SessionError::Undrained)) | Err(_) => return self.give_up(),
+            Ok(Err(error)) => {
+                hub.metrics.failure();
+                tracing::info!(session = ?id, %error, "peer connection given up");
+                // What else the session waits for, a tick will tell.
+                Some(now)
+            }
+        };
         if let Some(wake) = wake
             && self.armed.is_none_or(|armed| wake < armed)
         {
             self.armed = Some(wake);
             hub.arm(*key, wake);
+        }
+    }
+
+    /// Nothing of the session can be relied upon any more.
+    fn give_up(&mut self) {
+        tracing::error!(session = ?self.id, "a bug: the session is given up");
+        self.over = true;
+        self.hub.metrics.failure();
+        self.hub.demux.borrow_mut().forget(self.key);
+        if let Some(note) = self.core.abandon() {
+            self.hub.note(note);
         }
     }
 
@@ -234,7 +261,85 @@ impl Seat {
 
     fn leave_audience(&mut self) {
         if let Some(place) = self.place.take() {
-            self.hub.audience.borrow_mut().remove(place);
+            self.hub.leave_audience(place);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix::prelude::*;
+
+    use super::*;
+    use crate::drive::audio::AudioEngine;
+    use crate::drive::clock::Clock;
+    use crate::drive::hub::{Capacity, Common, Directory, Resident};
+    use crate::drive::metrics::{Metrics, render};
+    use crate::drive::post::Post;
+    use crate::engine::session::{Model, Profile};
+    use crate::tests::net::host;
+    use crate::wire::signal::ClientMsg;
+
+    /// A worker's shared state, without sockets.
+    fn hub(audio: &AudioEngine, metrics: Metrics) -> (Rc<Hub>, Capacity) {
+        let capacity = Capacity::new(10, 1);
+        let (post, mut boxes) = Post::new(1);
+        let common = Common {
+            clock: Clock,
+            metrics,
+            audio: audio.handle(),
+            capacity: capacity.clone(),
+            directory: Directory::default(),
+            post,
+        };
+        (Rc::new(Hub::new(WorkerId(0), common, host(1), boxes.remove(0), &[])), capacity)
+    }
+
+    fn session(hub: &Rc<Hub>, capacity: &Capacity, number: u8) -> Resident {
+        let profile = Profile { model: Model::Speaker, sdk: false };
+        let (key, id) = (hub.next_key(), SessionId::from_random([number; 16]));
+        let seat = Seat::new(SessionCore::new(hub.host.clone(), profile, Vec::new()), key, id, hub.clone());
+        let actor = Session::new(seat.clone(), capacity.take().expect("there is room")).start();
+        let resident = Resident { actor, seat };
+        hub.welcome(key, id, resident.clone());
+        resident
+    }
+
+    #[actix::test]
+    async fn a_bug_costs_one_session_and_nobody_else() {
+        let audio = AudioEngine::start(Clock, Box::new(|_, _| {})).expect("the audio threads start");
+        let (metrics, registry) = Metrics::new();
+        let (hub, capacity) = hub(&audio, metrics);
+        let [bad, good] = [1, 2].map(|number| session(&hub, &capacity, number));
+        tokio::task::yield_now().await;
+        assert_eq!(hub.sessions.borrow().len(), 2);
+        bad.seat.borrow_mut().core.bug = true;
+        Seat::tick(&bad.seat);
+        // It is over, whatever else is put in, and no door opens any more.
+        Seat::tell(&bad.seat, Input::Client(ClientMsg::Stop));
+        assert!(bad.seat.borrow().over);
+        let attached = bad.actor.send(crate::drive::session::Attach(Nobody.start().recipient())).await;
+        assert!(!matches!(attached, Ok(Some(_))), "{attached:?}");
+        while bad.actor.connected() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(hub.sessions.borrow().len(), 1);
+        Seat::tick(&good.seat);
+        assert!(!good.seat.borrow().over && good.actor.connected());
+        let text = render(&registry);
+        assert!(text.contains("sessions{state=\"idle\"} 1\n") && text.contains("failures_total 1\n"), "{text}");
+    }
+
+    /// A client that listens to nothing.
+    struct Nobody;
+
+    impl Actor for Nobody {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<ToClient> for Nobody {
+        type Result = ();
+
+        fn handle(&mut self, _: ToClient, _ctx: &mut Context<Self>) {}
     }
 }

@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 use thread_priority::ThreadPriority;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::audio::pace::Lateness;
 use crate::audio::voices::voices;
@@ -35,7 +35,7 @@ use super::http;
 use super::hub::{Capacity, Common, Directory};
 use super::limits;
 use super::metrics::{AudioCollector, Metrics};
-use super::post::{Parcel, Post};
+use super::post::{Post, PostBox};
 use super::udp::{BoundSocket, MediaPort, PortGuard, bind_all};
 use super::worker::{Play, Retire, Worker};
 
@@ -137,8 +137,8 @@ impl Server {
             post,
         };
         let mut workers = Vec::with_capacity(sockets.len());
-        for ((id, sockets), parcels) in (0..).map(WorkerId).zip(sockets).zip(boxes) {
-            workers.push(Staff::start(id, &common, host.of_worker(id.letter()), parcels, sockets).await?);
+        for ((id, sockets), post_box) in (0..).map(WorkerId).zip(sockets).zip(boxes) {
+            workers.push(Staff::start(id, &common, host.of_worker(id.letter()), post_box, sockets).await?);
         }
         let addresses = || workers.iter().map(|staff| staff.worker.clone()).collect::<Vec<_>>();
         drop(listeners.set(addresses()));
@@ -244,7 +244,7 @@ impl Staff {
         id: WorkerId,
         common: &Common,
         host: Host,
-        parcels: mpsc::Receiver<Parcel>,
+        post_box: PostBox,
         sockets: Vec<BoundSocket>,
     ) -> Result<Self, ServeError> {
         let arbiter = Arbiter::new();
@@ -252,7 +252,7 @@ impl Staff {
         let common = common.clone();
         // Sockets and the hub belong to the worker's own thread.
         arbiter.spawn_fn(move || {
-            let worker = Worker::new(id, common, Arc::new(host), parcels, sockets).map(Actor::start);
+            let worker = Worker::new(id, common, Arc::new(host), post_box, sockets).map(Actor::start);
             drop(tell.send(worker));
         });
         let worker = told.await.map_err(|_| io::Error::other("a media worker did not start"))?;

@@ -29,9 +29,9 @@ pub struct FromClient {
 #[rtype(result = "bool")]
 pub struct Admitted(pub FromClient);
 
-/// A WebSocket takes the session over; the newest one wins.
+/// A WebSocket takes the session over; the newest one wins. Answered with its key, unless the session is over.
 #[derive(Debug, Message)]
-#[rtype(result = "DoorKey")]
+#[rtype(result = "Option<DoorKey>")]
 pub struct Attach(pub Recipient<ToClient>);
 
 /// A door is gone.
@@ -171,12 +171,12 @@ impl Handler<Admitted> for Session {
 }
 
 impl Handler<Attach> for Session {
-    type Result = DoorKey;
+    type Result = Option<DoorKey>;
 
-    fn handle(&mut self, Attach(door): Attach, _ctx: &mut Context<Self>) -> DoorKey {
-        let key = self.seat.borrow_mut().open_door(door);
+    fn handle(&mut self, Attach(door): Attach, _ctx: &mut Context<Self>) -> Option<DoorKey> {
+        let key = self.seat.borrow_mut().open_door(door)?;
         Seat::tell(&self.seat, Input::Attached);
-        key
+        Some(key)
     }
 }
 

@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::task::Poll;
 use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
-use tokio::sync::mpsc;
 
 use crate::engine::demux::{DropReason, Path, Transport};
 use crate::engine::session::{Host, Profile, SessionCore};
@@ -20,7 +20,7 @@ use crate::wire::signal::SignalFault;
 use super::addresses::candidates_for;
 use super::clock::entropy;
 use super::hub::{Common, Hub, JoinStep, Place, Resident};
-use super::post::Parcel;
+use super::post::{PostBox, Stray, Word};
 use super::seat::{Origin, Seat};
 use super::session::{Attach, Line, Session, Shutdown, ToClient};
 use super::udp::{BATCH, BoundSocket, Inbox, MediaSocket};
@@ -100,12 +100,12 @@ impl Worker {
         id: WorkerId,
         common: Common,
         host: Arc<Host>,
-        parcels: mpsc::Receiver<Parcel>,
+        post_box: PostBox,
         sockets: Vec<BoundSocket>,
     ) -> std::io::Result<Self> {
         let sockets =
             sockets.into_iter().map(|socket| socket.into_media().map(Rc::new)).collect::<Result<Vec<_>, _>>()?;
-        let hub = Rc::new(Hub::new(id, common, host, parcels, &sockets));
+        let hub = Rc::new(Hub::new(id, common, host, post_box, &sockets));
         Ok(Self { hub, sockets, retired: false })
     }
 
@@ -165,7 +165,7 @@ impl Handler<Open> for Worker {
         Box::pin(async move {
             let (session, id) = opened?;
             let media = media.ok_or(SignalFault::Internal)?;
-            let door = session.send(Attach(door)).await.map_err(|_| SignalFault::Internal)?;
+            let door = session.send(Attach(door)).await.ok().flatten().ok_or(SignalFault::Internal)?;
             Ok(Opened { line: Line::new(session, door), id: Some(id), media })
         })
     }
@@ -181,7 +181,7 @@ impl Handler<Resume> for Worker {
         Box::pin(async move {
             let (session, media) = (session?, media?);
             // One that ends at this moment is gone.
-            let door = session.send(Attach(door)).await.ok()?;
+            let door = session.send(Attach(door)).await.ok()??;
             Some(Opened { line: Line::new(session, door), id: None, media })
         })
     }
@@ -229,12 +229,12 @@ async fn read(hub: Rc<Hub>, socket: Rc<MediaSocket>) {
                         return Err(reason);
                     }
                     // Whoever owns the path has told so before its peer could send this; the word may wait unread.
-                    while let Some(parcel) = hub.next_parcel() {
-                        accept(&hub, parcel);
+                    while let Some(word) = hub.next_word() {
+                        hear(&hub, word);
                     }
                     let owner = hub.neighbours.borrow().owner(path, bytes).ok_or(reason)?;
                     let bytes = Bytes::copy_from_slice(bytes);
-                    hub.tell(owner, Parcel::Stray { via: hub.id, path, destination: socket.advertised, bytes });
+                    hub.forward(owner, Stray { via: hub.id, path, destination: socket.advertised, bytes });
                     Ok(())
                 });
                 if let Err(reason) = delivered {
@@ -270,34 +270,56 @@ fn is_handshake(bytes: &[u8]) -> bool {
     bytes.first() == Some(&22)
 }
 
-/// Takes what another worker sent. A stray goes no further than here.
-fn accept(hub: &Hub, parcel: Parcel) {
-    match parcel {
-        Parcel::Stray { via, path, destination, bytes } => {
-            if let Err(reason) = deliver(hub, Origin { path, via: Some(via), destination }, &bytes) {
-                hub.metrics.drop(reason);
-            }
-        }
-        Parcel::Learnt { owner, path } => {
+/// Takes a datagram that another worker received. It goes no further than here.
+fn accept(hub: &Hub, Stray { via, path, destination, bytes }: Stray) {
+    if let Err(reason) = deliver(hub, Origin { path, via: Some(via), destination }, &bytes) {
+        hub.metrics.drop(reason);
+    }
+}
+
+/// Takes what another worker says.
+fn hear(hub: &Hub, word: Word) {
+    match word {
+        Word::Learnt { owner, path } => {
             hub.demux.borrow_mut().cede(path);
             hub.neighbours.borrow_mut().learn(path, owner);
         }
-        Parcel::Expected { owner, transaction } => hub.neighbours.borrow_mut().expect(transaction, owner),
+        Word::Expected { owner, transaction } => hub.neighbours.borrow_mut().expect(transaction, owner),
     }
 }
 
 /// Takes what other workers send for as long as there are any.
 async fn collect(hub: Rc<Hub>) {
-    /// Parcels taken in one turn of the loop, as many as datagrams.
-    const PARCELS: usize = 64;
+    /// What is taken in one turn of the loop, as many as datagrams.
+    const SOME: usize = BATCH;
     let mut taken = 0;
-    while let Some(parcel) = poll_fn(|cx| hub.parcels.borrow_mut().poll_recv(cx)).await {
-        accept(&hub, parcel);
+    loop {
+        let (mut word, mut stray) = (None, None);
+        poll_fn(|cx| {
+            word = ready_of(hub.post_box.borrow_mut().words.poll_recv(cx));
+            stray = ready_of(hub.post_box.borrow_mut().strays.poll_recv(cx));
+            if word.is_some() || stray.is_some() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        if let Some(word) = word {
+            hear(&hub, word);
+        }
+        if let Some(stray) = stray {
+            accept(&hub, stray);
+        }
         taken += 1;
-        if taken == PARCELS {
+        if taken == SOME {
             taken = 0;
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// What is there already. A channel whose senders are all gone has nothing any more.
+fn ready_of<T>(poll: Poll<Option<T>>) -> Option<T> {
+    match poll {
+        Poll::Ready(item) => item,
+        Poll::Pending => None,
     }
 }
 
