@@ -80,6 +80,7 @@ fmt-check: ## Is the code formatted?
 .PHONY: clippy
 clippy: ## Lints, warnings are errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --manifest-path fuzz/Cargo.toml --target-dir "$(TARGET_DIR)" -- -D warnings
 
 .PHONY: doc
 doc: ## Documentation, warnings are errors
@@ -91,8 +92,8 @@ unit: ## Unit, behaviour and property tests, in process
 	$(CARGO) test --locked --doc
 
 .PHONY: release
-release: ## The release binary, with the tests and benches that share its dependencies
-	$(CARGO) build --locked --release --all-targets
+release: ## The release binary, with the tests that start it
+	$(CARGO) test --locked --release --test process --no-run
 
 .PHONY: process
 process: ## Tests that start the server as a process

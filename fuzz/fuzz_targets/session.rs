@@ -64,6 +64,8 @@ enum Operation {
     /// The caller's own offer: a first one, another peer connection's, or an ICE restart.
     Rebuild {
         trickle: bool,
+        /// Asks for packets of 10 to 60 ms, or of 20 ms without a word.
+        ptime: u8,
     },
     Restart {
         trickle: bool,
@@ -145,8 +147,8 @@ struct World {
     wake: Option<Instant>,
     up: VecDeque<Vec<u8>>,
     down: VecDeque<Vec<u8>>,
-    /// Listeners per voice, by the notes.
-    audience: BTreeMap<VoiceKey, i32>,
+    /// Listeners per tap, by the notes.
+    audience: BTreeMap<Tap, i32>,
     joined: bool,
     ended: bool,
     turn: u64,
@@ -233,9 +235,12 @@ impl World {
                 self.awaits_answer = false;
                 self.offer_text(&sdp, trickle);
             }
-            Operation::Rebuild { trickle } => {
+            Operation::Rebuild { trickle, ptime } => {
                 // With the certificate that it had: only the origin and ICE tell the two apart.
-                let (caller, offer) = caller(trickle, &HOST.1);
+                let (caller, mut offer) = caller(trickle, &HOST.1);
+                if let Some(milliseconds) = [10, 20, 40, 60].get(usize::from(ptime % 8)) {
+                    offer.push_str(&format!("a=ptime:{milliseconds}\r\n"));
+                }
                 self.caller = caller;
                 self.offer(&offer, trickle);
             }
@@ -410,9 +415,9 @@ impl World {
                 Effect::Expect(transaction) => demux.expect(transaction, KEY),
                 Effect::Learn(path) => demux.learn(path, KEY),
                 Effect::Unroute => demux.forget(KEY),
-                Effect::Audience(AudienceNote::Join(voice)) => *audience.entry(voice).or_default() += 1,
-                Effect::Audience(AudienceNote::Leave(voice) | AudienceNote::Abandon(voice)) => {
-                    *audience.entry(voice).or_default() -= 1;
+                Effect::Audience(AudienceNote::Join(tap)) => *audience.entry(tap).or_default() += 1,
+                Effect::Audience(AudienceNote::Leave(tap) | AudienceNote::Abandon(tap)) => {
+                    *audience.entry(tap).or_default() -= 1;
                 }
                 Effect::Joined(_) => *joined = true,
                 Effect::Drop(_) => {}
