@@ -14,8 +14,8 @@ use crate::engine::session::Profile;
 use crate::wire::ids::SessionId;
 use crate::wire::signal::{SignalFault, VoiceCard};
 
+use super::capacity::{Capacity, Directory};
 use super::clock::Clock;
-use super::hub::{Capacity, Directory};
 use super::metrics::Metrics;
 use super::session::ToClient;
 use super::worker::{Open, Opened, Resume, Worker};

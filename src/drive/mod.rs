@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod audio;
 pub mod banner;
+pub mod capacity;
 pub mod clock;
 pub mod gate;
 pub mod http;

@@ -272,8 +272,9 @@ mod tests {
 
     use super::*;
     use crate::drive::audio::AudioEngine;
+    use crate::drive::capacity::{Capacity, Directory};
     use crate::drive::clock::Clock;
-    use crate::drive::hub::{Capacity, Common, Directory, Resident};
+    use crate::drive::hub::{Common, Resident};
     use crate::drive::metrics::{Metrics, render};
     use crate::drive::post::Post;
     use crate::engine::session::{Model, Profile};

@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 use crate::engine::session::Input;
 use crate::wire::signal::{ClientMsg, ServerMsg, SignalFault};
 
-use super::hub::{JoinStep, Place};
+use super::capacity::Place;
+use super::hub::JoinStep;
 use super::seat::{Seat, SharedSeat};
 
 /// Messages that may wait for one session.

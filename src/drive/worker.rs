@@ -18,8 +18,9 @@ use crate::wire::media::AudioTurn;
 use crate::wire::signal::SignalFault;
 
 use super::addresses::candidates_for;
+use super::capacity::Place;
 use super::clock::entropy;
-use super::hub::{Common, Hub, JoinStep, Place, Resident};
+use super::hub::{Common, Hub, JoinStep, Resident};
 use super::post::{PostBox, Stray, Word};
 use super::seat::{Origin, Seat};
 use super::session::{Attach, Line, Session, Shutdown, ToClient};
