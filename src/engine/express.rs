@@ -42,12 +42,14 @@ pub(super) struct Express {
     sender: Option<SrtpSender>,
     /// What we make has been compared with what str0m makes.
     proven: bool,
-    /// By source, that of now last: as many as an offer has lines, at most.
-    sent: Vec<Sent>,
+    /// Of now.
+    sent: Sent,
+    /// Of other sources: as many as an offer has lines, at most.
+    others: Vec<Sent>,
 }
 
 /// Packets that went this way, and their bytes of payload, as a sender report counts them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Sent {
     ssrc: u32,
     packets: u32,
@@ -57,18 +59,23 @@ struct Sent {
 impl Express {
     /// With the keys that `export` will bring; without one, no packet goes this way.
     pub(super) fn new(export: Option<Export>) -> Self {
-        Self { export, sender: None, proven: false, sent: Vec::new() }
+        Self { export, sender: None, proven: false, sent: Sent::default(), others: Vec::new() }
     }
 
     #[cfg(test)]
     pub(super) fn packets(&self) -> u32 {
-        self.sent.iter().map(|sent| sent.packets).sum()
+        self.others.iter().chain([&self.sent]).map(|sent| sent.packets).sum()
     }
 
     /// Packets are of this source from now on.
     pub(super) fn set_source(&mut self, ssrc: u32) {
-        let known = self.sent.iter().position(|sent| sent.ssrc == ssrc).map(|place| self.sent.remove(place));
-        self.sent.push(known.unwrap_or(Sent { ssrc, packets: 0, octets: 0 }));
+        if self.sent.ssrc != ssrc {
+            let known = self.others.iter().position(|sent| sent.ssrc == ssrc).map(|place| self.others.remove(place));
+            let old = std::mem::replace(&mut self.sent, known.unwrap_or(Sent { ssrc, ..Sent::default() }));
+            if old.packets > 0 {
+                self.others.push(old);
+            }
+        }
     }
 
     /// Learns from what str0m made of `packet`. Keys and cipher are proven with the first one.
@@ -103,10 +110,9 @@ impl Express {
     pub(super) fn packet(&mut self, template: &Template, packet: &PlayoutPacket) -> Option<Transmit> {
         let header = template.header(packet);
         let bytes = self.sender.as_mut()?.protect_rtp(&header[..template.len], &packet.payload, packet.seq).ok()?;
-        if let Some(sent) = self.sent.last_mut() {
-            sent.packets = sent.packets.wrapping_add(1);
-            sent.octets = sent.octets.wrapping_add(u32::try_from(packet.payload.len()).unwrap_or(u32::MAX));
-        }
+        let sent = &mut self.sent;
+        sent.packets = sent.packets.wrapping_add(1);
+        sent.octets = sent.octets.wrapping_add(u32::try_from(packet.payload.len()).unwrap_or(u32::MAX));
         let Template { proto, source, destination, .. } = *template;
         Some(Transmit { proto, source, destination, contents: bytes.into() })
     }
@@ -116,7 +122,7 @@ impl Express {
         let Some(sender) = self.sender.as_ref().filter(|_| classify(&made.contents) == Class::Rtcp) else {
             return made;
         };
-        let sent = self.sent.iter().filter(|sent| sent.packets > 0);
+        let sent = self.others.iter().chain([&self.sent]).filter(|sent| sent.packets > 0);
         sent.fold(made, |made, Sent { ssrc, packets, octets }| {
             // What was not made with these keys cannot be read here, and goes as it is.
             match sender.add_to_report(&made.contents, *ssrc, *packets, *octets) {

@@ -38,7 +38,7 @@ const MEDIA_LINES: usize = 16;
 const SCTP_BUFFER: usize = 8 * 1024;
 
 pub(super) struct Leg {
-    pub(super) rtc: Rtc,
+    pub(super) rtc: Box<Rtc>,
     pub(super) playout: Playout,
     pub(super) echo: Echo,
     pub(super) express: Express,
@@ -104,7 +104,7 @@ impl Leg {
             }
         }
         Self {
-            rtc,
+            rtc: Box::new(rtc),
             playout: Playout::new(host.random()),
             echo: Echo::default(),
             express,

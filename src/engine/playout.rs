@@ -272,7 +272,11 @@ impl Playout {
         // Frames of a packet are neighbours: what waited for one that never came goes now, alone.
         let broken = if follows { None } else { self.release() };
         let marker = self.advance(time, sound);
-        if self.held.frames.is_empty() {
+        let first = self.held.frames.is_empty();
+        if first && broken.is_none() && self.frames_per_packet() == 1 {
+            return Some(self.packet(time, marker, payload));
+        }
+        if first {
             (self.held.time, self.held.marker) = (time, marker);
         }
         self.held.frames.push(payload);
