@@ -14,6 +14,7 @@ use crate::engine::error::SessionError;
 use crate::engine::session::{Effect, Input, SessionCore, SessionState};
 use crate::wire::ids::{SessionId, SessionKey, WorkerId};
 use crate::wire::media::{AudioTurn, MediaTime};
+use crate::wire::signal::SignalFault;
 
 use super::hub::Hub;
 use super::session::{DoorKey, Finish, Session, ToClient};
@@ -235,6 +236,7 @@ impl Seat {
         if let Some(note) = self.core.abandon() {
             self.hub.note(note);
         }
+        self.say(ToClient::Say(SignalFault::Internal.into()));
     }
 
     /// Keeps counters and the list of listeners true, and ends the actor of a session that is over.
@@ -277,9 +279,10 @@ mod tests {
     use crate::drive::hub::{Common, Resident};
     use crate::drive::metrics::{Metrics, render};
     use crate::drive::post::Post;
+    use crate::drive::session::Attach;
     use crate::engine::session::{Model, Profile};
     use crate::tests::net::host;
-    use crate::wire::signal::ClientMsg;
+    use crate::wire::signal::{ClientMsg, ServerMsg};
 
     /// A worker's shared state, without sockets.
     fn hub(audio: &AudioEngine, metrics: Metrics) -> (Rc<Hub>, Capacity) {
@@ -314,33 +317,42 @@ mod tests {
         let [bad, good] = [1, 2].map(|number| session(&hub, &capacity, number));
         tokio::task::yield_now().await;
         assert_eq!(hub.sessions.borrow().len(), 2);
+        let heard = Rc::new(RefCell::new(Vec::new()));
+        let door = bad.actor.send(Attach(Client(heard.clone()).start().recipient())).await;
+        assert!(matches!(door, Ok(Some(_))), "{door:?}");
         bad.seat.borrow_mut().core.bug = true;
         Seat::tick(&bad.seat);
         // It is over, whatever else is put in, and no door opens any more.
         Seat::tell(&bad.seat, Input::Client(ClientMsg::Stop));
         assert!(bad.seat.borrow().over);
-        let attached = bad.actor.send(crate::drive::session::Attach(Nobody.start().recipient())).await;
+        let attached = bad.actor.send(Attach(Client(Rc::default()).start().recipient())).await;
         assert!(!matches!(attached, Ok(Some(_))), "{attached:?}");
         while bad.actor.connected() {
             tokio::task::yield_now().await;
         }
         assert_eq!(hub.sessions.borrow().len(), 1);
+        assert_eq!(*heard.borrow(), [ServerMsg::from(SignalFault::Internal).to_json()]);
         Seat::tick(&good.seat);
         assert!(!good.seat.borrow().over && good.actor.connected());
         let text = render(&registry);
         assert!(text.contains("sessions{state=\"idle\"} 1\n") && text.contains("failures_total 1\n"), "{text}");
     }
 
-    /// A client that listens to nothing.
-    struct Nobody;
+    /// A client, and what it was told.
+    struct Client(Rc<RefCell<Vec<String>>>);
 
-    impl Actor for Nobody {
+    impl Actor for Client {
         type Context = Context<Self>;
     }
 
-    impl Handler<ToClient> for Nobody {
+    impl Handler<ToClient> for Client {
         type Result = ();
 
-        fn handle(&mut self, _: ToClient, _ctx: &mut Context<Self>) {}
+        fn handle(&mut self, word: ToClient, _ctx: &mut Context<Self>) {
+            self.0.borrow_mut().push(match word {
+                ToClient::Say(message) => message.to_json(),
+                ToClient::Replaced => "replaced".to_owned(),
+            });
+        }
     }
 }
