@@ -75,16 +75,13 @@ for (const ptime of [10, 40, 60]) {
       );
       assert.equal(answered, String(ptime));
       await hearTone(page, 440);
-      const counts = () => page.evaluate(() => /** @type {any} */ (window).lengths.counts());
-      const before = await counts();
-      await new Promise((done) => setTimeout(done, 3_000));
-      const after = await counts();
-      // The sound itself is the clock: 48 samples a millisecond, some of which the browser may have invented.
-      const played = (after.totalSamplesReceived - before.totalSamplesReceived) / 48;
-      const packets = after.packetsReceived - before.packetsReceived;
-      assert.ok(Math.abs(packets * ptime - played) < 0.15 * played, `${packets} packets in ${played} ms`);
-      assert.equal(after.packetsLost, 0);
-      await hearTone(page, 440);
+      await page.waitForFunction(() => /** @type {any} */ (window).lengths.times.length >= 60);
+      /** @type {number[]} */
+      const times = await page.evaluate(() => /** @type {any} */ (window).lengths.times);
+      const steps = times.slice(1).map((time, at) => (time - (times[at] ?? 0)) >>> 0);
+      // A server without a processor skips what is late.
+      const exact = steps.filter((step) => step === 48 * ptime).length;
+      assert.ok(exact >= 0.9 * steps.length, `${steps}`);
     }),
   );
 }
