@@ -12,8 +12,12 @@ use tokio::net::UdpSocket;
 
 use super::addresses::MediaAddress;
 
-/// Datagrams read or written in one system call.
+/// Datagrams written in one system call.
 pub const BATCH: usize = 64;
+/// So few are written without preparing for more.
+const FEW: usize = 4;
+/// Datagrams read in one system call. Most calls find one or two, and all that could come is prepared for each time.
+pub const READS: usize = 16;
 /// Longer than any datagram of WebRTC, whose packets fit an Ethernet frame.
 const LONGEST: usize = 2048;
 /// Kernel buffers wanted: a second of 2,000 listeners' reports, and a turn's packets to as many.
@@ -152,30 +156,25 @@ impl std::fmt::Debug for Inbox {
 
 impl Default for Inbox {
     fn default() -> Self {
-        Self { headers: MultiHeaders::preallocate(BATCH, None), bytes: vec![0; BATCH * LONGEST] }
+        Self { headers: MultiHeaders::preallocate(READS, None), bytes: vec![0; READS * LONGEST] }
     }
 }
 
 impl MediaSocket {
-    /// Waits for datagrams and hands each to `take`, with its source; returns how many there were. One that is longer than any of WebRTC
-    /// comes without its bytes.
+    /// Waits for datagrams and hands each to `take`, with its source. One that is longer than any of WebRTC comes without its bytes.
+    /// Returns when so many came that there may be more, and waits on otherwise.
     ///
     /// # Errors
     /// What the socket says; it can be read again.
     ///
     /// # Panics
     /// Never: an inbox holds a batch.
-    pub async fn receive(
-        &self,
-        inbox: &mut Inbox,
-        mut take: impl FnMut(SocketAddr, Option<&[u8]>),
-    ) -> io::Result<usize> {
-        let mut found = [(None, None); BATCH];
-        let count = self
-            .socket
+    pub async fn receive(&self, inbox: &mut Inbox, mut take: impl FnMut(SocketAddr, Option<&[u8]>)) -> io::Result<()> {
+        self.socket
             .async_io(Interest::READABLE, || {
+                let mut found = [(None, None); READS];
                 let mut chunks = inbox.bytes.chunks_exact_mut(LONGEST);
-                let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
+                let mut slices: [[IoSliceMut<'_>; 1]; READS] =
                     std::array::from_fn(|_| [IoSliceMut::new(chunks.next().expect("the buffer holds a batch"))]);
                 let results = recvmmsg(
                     self.socket.as_raw_fd(),
@@ -190,15 +189,15 @@ impl MediaSocket {
                     *slot = (message.address.and_then(address), whole.then_some(message.bytes));
                     count += 1;
                 }
-                Ok(count)
+                for ((source, length), bytes) in found[..count].iter().zip(inbox.bytes.chunks_exact(LONGEST)) {
+                    if let Some(source) = source {
+                        take(*source, length.map(|length| &bytes[..length]));
+                    }
+                }
+                // Whoever got fewer than there was room for need not ask whether that was all: the system tells of what comes now.
+                if count == READS { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
             })
-            .await?;
-        for ((source, length), bytes) in found[..count].iter().zip(inbox.bytes.chunks_exact(LONGEST)) {
-            if let Some(source) = source {
-                take(*source, length.map(|length| &bytes[..length]));
-            }
-        }
-        Ok(count)
+            .await
     }
 
     /// Sends as many of `datagrams` as the system takes; returns how many it took before the error, if there is one.
@@ -210,10 +209,22 @@ impl MediaSocket {
         headers: &mut MultiHeaders<SockaddrStorage>,
         datagrams: &[(SocketAddr, impl AsRef<[u8]>)],
     ) -> Result<usize, Errno> {
-        let datagrams = &datagrams[..datagrams.len().min(BATCH)];
+        if datagrams.len() <= FEW {
+            self.send_up_to::<FEW>(headers, datagrams)
+        } else {
+            self.send_up_to::<BATCH>(headers, datagrams)
+        }
+    }
+
+    fn send_up_to<const MOST: usize>(
+        &self,
+        headers: &mut MultiHeaders<SockaddrStorage>,
+        datagrams: &[(SocketAddr, impl AsRef<[u8]>)],
+    ) -> Result<usize, Errno> {
+        let datagrams = &datagrams[..datagrams.len().min(MOST)];
         let empty: &[u8] = &[];
-        let mut slices: [[IoSlice<'_>; 1]; BATCH] = std::array::from_fn(|_| [IoSlice::new(empty)]);
-        let mut addresses: [Option<SockaddrStorage>; BATCH] = [None; BATCH];
+        let mut slices: [[IoSlice<'_>; 1]; MOST] = std::array::from_fn(|_| [IoSlice::new(empty)]);
+        let mut addresses: [Option<SockaddrStorage>; MOST] = [None; MOST];
         for ((slice, address), (remote, bytes)) in slices.iter_mut().zip(&mut addresses).zip(datagrams) {
             *slice = [IoSlice::new(bytes.as_ref())];
             *address = Some(SockaddrStorage::from(*remote));
@@ -232,6 +243,8 @@ pub(super) fn address(storage: SockaddrStorage) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use actix::System;
 
     use super::*;
@@ -244,6 +257,33 @@ mod tests {
         bound.expect("one was asked for").into_media().expect("the runtime takes it")
     }
 
+    /// Reads until so many datagrams have come from `peer`.
+    async fn hear(media: &MediaSocket, peer: SocketAddr, count: usize) -> io::Result<Vec<Option<Vec<u8>>>> {
+        let heard = RefCell::new(Vec::new());
+        let mut inbox = Inbox::default();
+        let reading = async {
+            loop {
+                let take = |source, bytes: Option<&[u8]>| {
+                    assert_eq!(source, peer);
+                    heard.borrow_mut().push(bytes.map(<[u8]>::to_vec));
+                };
+                if let Err(error) = media.receive(&mut inbox, take).await {
+                    return error;
+                }
+            }
+        };
+        let enough = async {
+            while heard.borrow().len() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            error = reading => return Err(error),
+            () = enough => {}
+        }
+        Ok(heard.take())
+    }
+
     #[test]
     fn datagrams_come_in_order_and_one_that_is_too_long_without_its_bytes() {
         System::new().block_on(async {
@@ -253,14 +293,7 @@ mod tests {
             for datagram in &datagrams {
                 peer.send_to(datagram, media.advertised).expect("loopback takes it");
             }
-            let (mut inbox, mut heard) = (Inbox::default(), Vec::new());
-            while heard.len() < 3 {
-                let take = |source, bytes: Option<&[u8]>| {
-                    assert_eq!(source, own);
-                    heard.push(bytes.map(<[u8]>::to_vec));
-                };
-                media.receive(&mut inbox, take).await.expect("it is readable");
-            }
+            let heard = hear(&media, own, 3).await.expect("it is readable");
             assert_eq!(heard, [Some(vec![1; 40]), None, Some(vec![3; LONGEST])]);
         });
     }
@@ -270,20 +303,31 @@ mod tests {
         System::new().block_on(async {
             let media = media();
             // Connected, so that the system tells of the peer's refusal (ICMP port unreachable), and the peer is not there yet.
-            let peer = StdSocket::bind("127.0.0.1:0").expect("a port is free").local_addr().expect("bound");
-            media.socket.connect(peer).await.expect("loopback is there");
+            let peer_addr = StdSocket::bind("127.0.0.1:0").expect("a port is free").local_addr().expect("bound");
+            media.socket.connect(peer_addr).await.expect("loopback is there");
             media.socket.send(b"anybody?").await.expect("it leaves");
-            let peer = StdSocket::bind(peer).expect("still free");
+            let peer = StdSocket::bind(peer_addr).expect("still free");
             peer.send_to(b"here I am", media.advertised).expect("loopback takes it");
-            let mut inbox = Inbox::default();
-            let refused = media.receive(&mut inbox, |_, _| panic!("the error comes first")).await;
+            let refused = hear(&media, peer_addr, 1).await;
             assert_eq!(refused.expect_err("nobody was there").kind(), io::ErrorKind::ConnectionRefused);
-            let mut heard = Vec::new();
-            media
-                .receive(&mut inbox, |_, bytes| heard.extend_from_slice(bytes.expect("short")))
-                .await
-                .expect("it reads on");
-            assert_eq!(heard, b"here I am");
+            let heard = hear(&media, peer_addr, 1).await.expect("it reads on");
+            assert_eq!(heard, [Some(b"here I am".to_vec())]);
+        });
+    }
+
+    #[test]
+    fn all_is_read_however_much_waits_and_whenever_it_comes() {
+        System::new().block_on(async {
+            let (media, peer) = (media(), StdSocket::bind("127.0.0.1:0").expect("a port is free"));
+            let own = peer.local_addr().expect("bound");
+            for count in [1, 2, READS - 1, READS, READS + 1, 2 * READS, 1, 5 * READS + 3, 1] {
+                let sent: Vec<_> = (0..count).map(|number| vec![u8::try_from(number).expect("few"); 40]).collect();
+                for datagram in &sent {
+                    peer.send_to(datagram, media.advertised).expect("loopback takes it");
+                }
+                let heard = hear(&media, own, count).await.expect("it is readable");
+                assert_eq!(heard.into_iter().flatten().collect::<Vec<_>>(), sent);
+            }
         });
     }
 

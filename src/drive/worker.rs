@@ -24,7 +24,7 @@ use super::hub::{Common, Hub, JoinStep, Resident};
 use super::post::{PostBox, Stray, Word};
 use super::seat::{Origin, Seat};
 use super::session::{Attach, Line, Session, Shutdown, ToClient};
-use super::udp::{BATCH, BoundSocket, Inbox, MediaSocket};
+use super::udp::{BATCH, BoundSocket, Inbox, MediaSocket, READS};
 
 /// Turns of audio and requests that may wait for the worker.
 const MAILBOX: usize = 256;
@@ -245,7 +245,7 @@ async fn read(hub: Rc<Hub>, socket: Rc<MediaSocket>) {
             .await;
         match received {
             // What they answer leaves before more is read.
-            Ok(_) => tokio::task::yield_now().await,
+            Ok(()) => tokio::task::yield_now().await,
             Err(error) => {
                 tracing::debug!(%error, "media socket");
                 tokio::time::sleep(PAUSE).await;
@@ -292,7 +292,7 @@ fn hear(hub: &Hub, word: Word) {
 /// Takes what other workers send for as long as there are any.
 async fn collect(hub: Rc<Hub>) {
     /// What is taken in one turn of the loop, as many as datagrams.
-    const SOME: usize = BATCH;
+    const SOME: usize = READS;
     let mut taken = 0;
     loop {
         let (mut word, mut stray) = (None, None);
