@@ -40,9 +40,10 @@ const SILENCE: f32 = 0.01;
 const LONGEST: usize = 2048;
 /// Sockets told of in one system call.
 const EVENTS: usize = 512;
-/// Pause after a round of nothing but audio. Packets carry the kernel's stamp, so it costs no truth, and it spares the server what no
-/// listener behind a network asks of it: to wake us once for every packet.
-const NAP: Duration = Duration::from_millis(1);
+/// Listeners who hear sound are read in turn, so often, and the system need not tell of them: packets carry its stamp, so that costs no
+/// truth, and it spares the server what no listener behind a network asks of it, to note for each packet whom it wakes. Shorter than a
+/// frame: one call for each finds all that comes.
+const ROUND: Duration = Duration::from_millis(16);
 /// The event that says that there are orders.
 const ORDERS: u64 = u64::MAX;
 
@@ -90,6 +91,8 @@ impl Pump {
         epoll.add(bell.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, ORDERS))?;
         let (orders, inbox) = mpsc::channel();
         let room = Room {
+            round: clock.now(),
+            playing: Vec::new(),
             clock,
             epoll,
             bell: bell.clone(),
@@ -145,6 +148,9 @@ struct Room {
     inbox: Receiver<Order>,
     heard: Arc<Mutex<Heard>>,
     seats: Slab<Seat>,
+    /// Places of those who are read in turn, and when the next round is due.
+    playing: Vec<usize>,
+    round: Instant,
     /// When peer connections want to run; an entry whose time is not its seat's is of the past.
     deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
     joined: usize,
@@ -160,6 +166,8 @@ struct Seat {
     ear: Ear,
     deadline: Option<Instant>,
     connected: bool,
+    /// Read in turn.
+    playing: bool,
     /// Taken when the peer connection ends.
     open: bool,
 }
@@ -179,7 +187,9 @@ impl Room {
         let mut events = vec![EpollEvent::empty(); EVENTS];
         loop {
             let now = self.clock.now();
-            let wait = self.deadlines.peek().map(|Reverse((at, _))| at.saturating_duration_since(now));
+            let deadline = self.deadlines.peek().map(|Reverse((at, _))| *at);
+            let round = (!self.playing.is_empty()).then_some(self.round);
+            let wait = deadline.into_iter().chain(round).min().map(|at| at.saturating_duration_since(now));
             // Rounded up: a tick that comes a moment early would be asked for again.
             let wait = wait.map_or(EpollTimeout::NONE, |wait| {
                 EpollTimeout::try_from(wait + Duration::from_millis(1)).unwrap_or(EpollTimeout::MAX)
@@ -195,17 +205,21 @@ impl Room {
             let heard = self.heard.clone();
             let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
             let now = self.clock.now();
-            let mut audio_only = count > 0;
             for event in &events[..count] {
                 match usize::try_from(event.data()) {
-                    Ok(place) if event.data() != ORDERS => audio_only &= self.read(place, now, &mut heard),
+                    Ok(place) if event.data() != ORDERS => self.read(place, now, &mut heard),
                     _ => {
-                        audio_only = false;
                         let _ = self.bell.read();
                         if self.orders(now, &mut heard).is_break() {
                             return;
                         }
                     }
+                }
+            }
+            if self.round <= now {
+                self.round = (self.round + ROUND).max(now);
+                for at in 0..self.playing.len() {
+                    self.read(self.playing[at], now, &mut heard);
                 }
             }
             while let Some(Reverse((at, place))) = self.deadlines.peek().copied()
@@ -215,10 +229,6 @@ impl Room {
                 if self.seats.get(place).is_some_and(|seat| seat.deadline == Some(at)) {
                     self.advance(place, now, &mut heard);
                 }
-            }
-            drop(heard);
-            if audio_only && count < EVENTS {
-                thread::sleep(NAP);
             }
         }
     }
@@ -256,7 +266,7 @@ impl Room {
         let entry = self.seats.vacant_entry();
         let place = entry.key();
         self.epoll.add(peer.socket.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, place as u64))?;
-        entry.insert(Seat { peer, local, ear, deadline: None, connected: false, open: true });
+        entry.insert(Seat { peer, local, ear, deadline: None, connected: false, playing: false, open: true });
         Ok(place)
     }
 
@@ -271,13 +281,17 @@ impl Room {
             });
             // Closed already, by the other side.
             drop(goodbye);
-            let _ = self.epoll.delete(socket.as_fd());
+            if seat.playing {
+                self.playing.retain(|playing| *playing != place);
+            } else {
+                let _ = self.epoll.delete(socket.as_fd());
+            }
         }
     }
 
-    /// Takes one datagram of a listener; the system tells again when there are more. Returns whether it was audio.
-    fn read(&mut self, place: usize, now: Instant, heard: &mut Heard) -> bool {
-        let Some(seat) = self.seats.get_mut(place) else { return false };
+    /// Takes one datagram of a listener; the system tells again when there are more.
+    fn read(&mut self, place: usize, now: Instant, heard: &mut Heard) {
+        let Some(seat) = self.seats.get_mut(place) else { return };
         let mut slices = [IoSliceMut::new(&mut self.buffer)];
         let received = recvmsg::<SockaddrStorage>(
             seat.peer.socket.as_raw_fd(),
@@ -286,7 +300,7 @@ impl Room {
             MsgFlags::MSG_DONTWAIT,
         );
         // Errors of a UDP socket are of datagrams that went out before.
-        let Ok(message) = received else { return false };
+        let Ok(message) = received else { return };
         let stamp = message.cmsgs().ok().and_then(|mut messages| {
             messages.find_map(|message| match message {
                 ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
@@ -295,19 +309,21 @@ impl Room {
         });
         let (source, length) = (message.address.and_then(address), message.bytes);
         let bytes = &self.buffer[..length];
-        let Some(source) = source else { return false };
-        let audio = classify(bytes) == Class::Rtp;
-        if audio {
+        let Some(source) = source else { return };
+        if classify(bytes) == Class::Rtp {
+            if !seat.playing && self.epoll.delete(seat.peer.socket.as_fd()).is_ok() {
+                seat.playing = true;
+                self.playing.push(place);
+            }
             let stamp = stamp.unwrap_or_else(|| wall(self.clock.wall()));
             let feed = seat.ear.hear(bytes, stamp, self.window, seat.peer.started.get(), heard);
             if !feed {
-                return true;
+                return;
             }
         }
         // Bytes that are none of WebRTC's are nothing to a listener either.
         drop(seat.peer.caller.receive(source, seat.local, bytes, now));
         self.advance(place, now, heard);
-        audio
     }
 
     /// Runs a peer connection until it waits.
