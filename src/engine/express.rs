@@ -162,3 +162,21 @@ impl Template {
         header
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_source_keeps_its_count_however_often_they_change() {
+        let mut express = Express::new(None);
+        for (ssrc, packets) in [(7, 3), (7, 2), (8, 0), (9, 4), (7, 1), (9, 1)] {
+            express.set_source(ssrc);
+            express.sent.packets += packets;
+        }
+        let counted: Vec<_> =
+            express.others.iter().chain([&express.sent]).map(|sent| (sent.ssrc, sent.packets)).collect();
+        assert_eq!(counted, [(7, 6), (9, 5)], "one that sent nothing has nothing to be kept");
+        assert_eq!(express.packets(), 11);
+    }
+}
