@@ -244,6 +244,7 @@ pub(super) fn address(storage: SockaddrStorage) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::time::Duration;
 
     use actix::System;
 
@@ -280,6 +281,8 @@ mod tests {
         tokio::select! {
             error = reading => return Err(error),
             () = enough => {}
+            // Loopback delivers before `send_to` returns: what has not come by now never will.
+            () = tokio::time::sleep(Duration::from_secs(10)) => panic!("{} of {count}", heard.borrow().len()),
         }
         Ok(heard.take())
     }
