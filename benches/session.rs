@@ -277,11 +277,9 @@ fn tick(c: &mut Criterion) {
 /// What leaves, to a socket of this machine that nobody reads: 64 datagrams in a system call.
 fn outbox(c: &mut Criterion) {
     let loopback = IpAddr::from([127, 0, 0, 1]);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
-    let _entered = runtime.enter();
     let mut bound = bind_all(&[MediaAddress { bound: loopback, advertised: loopback }], 0, 1).expect("a port is free");
     let socket = bound.sockets.pop().and_then(|mut sockets| sockets.pop()).expect("one was asked for");
-    let socket = Rc::new(socket.into_media().expect("the runtime takes it"));
+    let socket = Rc::new(socket);
     let mut outbox = Outbox::new(std::slice::from_ref(&socket), Metrics::new().0);
     let sink = UdpSocket::bind((loopback, 0)).expect("a port is free");
     let destination = sink.local_addr().expect("it is bound");

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::engine::access::{Access, ClientAddr, Visitor};
 use crate::engine::attempts::Attempts;
+use crate::engine::deadline::Beat;
 use crate::engine::door::{Admission, Wishes};
 use crate::engine::session::Profile;
 use crate::wire::ids::SessionId;
@@ -24,6 +25,8 @@ use super::worker::{Open, Opened, Resume, Worker};
 pub struct Gate {
     /// Reads time.
     pub clock: Clock,
+    /// When clients are pinged, many at a time.
+    pub beat: Beat,
     /// Counts.
     pub metrics: Metrics,
     /// Who may do what.

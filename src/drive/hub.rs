@@ -14,7 +14,7 @@ use slab::Slab;
 use str0m::net::Transmit;
 use tokio::sync::{Notify, oneshot};
 
-use crate::engine::deadline::DeadlineQueue;
+use crate::engine::deadline::{Beat, DeadlineQueue};
 use crate::engine::demux::{Demux, DropReason, Path};
 use crate::engine::joins::JoinQueue;
 use crate::engine::load::Load;
@@ -34,6 +34,14 @@ use super::seat::{Origin, Seat, SharedSeat};
 use super::session::{Admitted, FromClient, Session};
 use super::udp::MediaSocket;
 use super::worker::Play;
+
+/// A worker with so many sessions takes their datagrams by the beat. One by one they would wake it hundreds of times a second, and a
+/// wake costs as much as a check of ICE.
+const CROWD: usize = 256;
+/// From one beat to the next: a turn of audio.
+const CALM: Duration = Duration::from_millis(20);
+/// The same while there is somebody who waits for an answer.
+const EAGER: Duration = Duration::from_millis(5);
 
 /// What a worker shares with the rest of the process.
 #[derive(Clone, Debug)]
@@ -142,6 +150,11 @@ pub struct Hub {
     joins: RefCell<JoinQueue<JoinStep>>,
     capacity: Capacity,
     deadlines: RefCell<DeadlineQueue>,
+    calm: Beat,
+    eager: Beat,
+    /// Sessions that wait for an answer.
+    waiting: Cell<usize>,
+    crowded: Cell<bool>,
     outbox: RefCell<Outbox>,
     directory: Directory,
     post: Post,
@@ -159,6 +172,7 @@ impl Hub {
     #[must_use]
     pub fn new(id: WorkerId, common: Common, host: Arc<Host>, post_box: PostBox, sockets: &[Rc<MediaSocket>]) -> Self {
         let Common { clock, metrics, audio, capacity, directory, post } = common;
+        let now = clock.now();
         Self {
             id,
             clock,
@@ -180,6 +194,10 @@ impl Hub {
             rearmed: Notify::new(),
             filled: Notify::new(),
             deadlines: RefCell::default(),
+            calm: Beat::new(now, CALM),
+            eager: Beat::new(now, EAGER),
+            waiting: Cell::new(0),
+            crowded: Cell::new(false),
             outbox: RefCell::new(Outbox::new(sockets, metrics.clone())),
             directory,
             post,
@@ -344,6 +362,32 @@ impl Hub {
         if self.deadlines.borrow_mut().arm(key, at) {
             self.rearmed.notify_one();
         }
+    }
+
+    /// A session that did not wait for an answer does, or the other way round.
+    pub fn waits(&self, waits: bool) {
+        let waiting = self.waiting.get();
+        self.waiting.set(if waits { waiting + 1 } else { waiting.saturating_sub(1) });
+    }
+
+    /// When that is done which is due at `at` and need not be done at once. Whoever waits for an answer waits less.
+    #[must_use]
+    pub fn on_beat(&self, at: Instant, waits: bool) -> Instant {
+        self.beat(waits).at_or_after(at)
+    }
+
+    fn beat(&self, waits: bool) -> Beat {
+        if waits || self.waiting.get() > 0 { self.eager } else { self.calm }
+    }
+
+    /// Until when datagrams may wait; none when there are so few sessions that each is better off at once.
+    #[must_use]
+    pub fn gathers_until(&self) -> Option<Instant> {
+        // Who comes and goes at the border does not change it each time.
+        let enough = if self.crowded.get() { CROWD / 2 } else { CROWD };
+        let crowded = self.sessions.borrow().len() >= enough;
+        self.crowded.set(crowded);
+        crowded.then(|| self.beat(false).after(self.clock.now()))
     }
 
     /// Takes a session whose deadline has come.

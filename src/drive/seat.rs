@@ -41,9 +41,13 @@ pub struct Seat {
     door: Option<Recipient<ToClient>>,
     door_key: DoorKey,
     state: Option<SessionState>,
+    /// Counted among those who wait for an answer.
+    waits: bool,
     /// Our place in the audience.
     place: Option<usize>,
-    /// The tick that is on its way; an earlier one than needed does no harm.
+    /// When the core wants a tick.
+    due: Option<Instant>,
+    /// The tick that is on its way, which may come too early.
     armed: Option<Instant>,
     /// The last turn.
     played: Option<MediaTime>,
@@ -72,7 +76,9 @@ impl Seat {
             door: None,
             door_key: DoorKey::default(),
             state: None,
+            waits: false,
             place: None,
+            due: None,
             armed: None,
             played: None,
             over: false,
@@ -95,6 +101,9 @@ impl Seat {
     pub fn end(&mut self) {
         self.leave_audience();
         self.hub.metrics.session(self.state.take(), None);
+        if std::mem::take(&mut self.waits) {
+            self.hub.waits(false);
+        }
         self.hub.forget(self.key, &self.id);
     }
 
@@ -113,8 +122,14 @@ impl Seat {
     }
 
     /// The deadline has come.
-    pub fn tick(seat: &SharedSeat) {
-        seat.borrow_mut().armed = None;
+    pub fn tick(seat: &SharedSeat, now: Instant) {
+        {
+            let mut this = seat.borrow_mut();
+            this.armed = None;
+            if this.due.is_none_or(|due| now < due) {
+                return this.arm();
+            }
+        }
         Self::put(seat, Input::Tick, None);
     }
 
@@ -175,7 +190,10 @@ impl Seat {
 
     /// Whether all is accounted for as it is.
     fn is_settled(&self) -> bool {
-        !self.over && self.state == Some(self.core.state()) && self.place.is_some() == self.core.is_listening()
+        !self.over
+            && self.state == Some(self.core.state())
+            && self.waits == self.core.is_waiting()
+            && self.place.is_some() == self.core.is_listening()
     }
 
     fn step(&mut self, input: Input<'_>, via: Option<WorkerId>, now: Instant) {
@@ -219,11 +237,17 @@ impl Seat {
                 Some(now)
             }
         };
-        if let Some(wake) = wake
-            && self.armed.is_none_or(|armed| wake < armed)
+        self.due = wake.map(|wake| if core.is_exact(wake) { wake } else { hub.on_beat(wake, core.is_waiting()) });
+        self.arm();
+    }
+
+    /// Sees to it that there is a tick in time. An earlier one is left as it is: deadlines move on with every packet.
+    fn arm(&mut self) {
+        if let Some(due) = self.due
+            && self.armed.is_none_or(|armed| due < armed)
         {
-            self.armed = Some(wake);
-            hub.arm(*key, wake);
+            self.armed = Some(due);
+            self.hub.arm(self.key, due);
         }
     }
 
@@ -251,6 +275,10 @@ impl Seat {
         let state = Some(this.core.state());
         this.hub.metrics.session(this.state, state);
         this.state = state;
+        let waits = this.core.is_waiting();
+        if std::mem::replace(&mut this.waits, waits) != waits {
+            this.hub.waits(waits);
+        }
         match (this.core.is_listening(), this.place) {
             (true, None) => {
                 let place = this.hub.audience.borrow_mut().insert(seat.clone());
@@ -270,6 +298,8 @@ impl Seat {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use actix::prelude::*;
 
     use super::*;
@@ -281,12 +311,13 @@ mod tests {
     use crate::drive::post::Post;
     use crate::drive::session::Attach;
     use crate::engine::session::{Model, Profile};
+    use crate::tests::client::{chromium_listener, offer};
     use crate::tests::net::host;
     use crate::wire::signal::{ClientMsg, ServerMsg};
 
     /// A worker's shared state, without sockets.
     fn hub(audio: &AudioEngine, metrics: Metrics) -> (Rc<Hub>, Capacity) {
-        let capacity = Capacity::new(10, 1);
+        let capacity = Capacity::new(1_000, 1);
         let (post, mut boxes) = Post::new(1);
         let common = Common {
             clock: Clock,
@@ -299,9 +330,10 @@ mod tests {
         (Rc::new(Hub::new(WorkerId(0), common, host(1), boxes.remove(0), &[])), capacity)
     }
 
-    fn session(hub: &Rc<Hub>, capacity: &Capacity, number: u8) -> Resident {
+    fn session(hub: &Rc<Hub>, capacity: &Capacity) -> Resident {
         let profile = Profile { model: Model::Speaker, sdk: false };
-        let (key, id) = (hub.next_key(), SessionId::from_random([number; 16]));
+        let key = hub.next_key();
+        let id = SessionId::from_random(u128::from(key.0).to_be_bytes());
         let seat = Seat::new(SessionCore::new(hub.host.clone(), profile, Vec::new()), key, id, hub.clone());
         let actor = Session::new(seat.clone(), capacity.take().expect("there is room")).start();
         let resident = Resident { actor, seat };
@@ -309,19 +341,73 @@ mod tests {
         resident
     }
 
+    /// A tick comes to a session that wants it.
+    fn due_now(session: &Resident) {
+        session.seat.borrow_mut().due = Some(Clock.now());
+        Seat::tick(&session.seat, Clock.now());
+    }
+
+    #[actix::test]
+    async fn a_tick_that_nobody_waits_for_any_more_leaves_the_session_alone() {
+        let audio = AudioEngine::start(Clock, Box::new(|_, _| {})).expect("the audio threads start");
+        let (hub, capacity) = hub(&audio, Metrics::new().0);
+        let session = session(&hub, &capacity);
+        tokio::task::yield_now().await;
+        session.seat.borrow_mut().core.bug = true;
+        let now = Clock.now();
+        for (due, armed) in [(None, None), (Some(now + Duration::from_secs(9)), Some(now + Duration::from_secs(9)))] {
+            session.seat.borrow_mut().due = due;
+            Seat::tick(&session.seat, now);
+            assert!(!session.seat.borrow().over);
+            assert_eq!((session.seat.borrow().armed, hub.next_deadline()), (armed, armed));
+        }
+        due_now(&session);
+        assert!(session.seat.borrow().over, "the bug was there to be found");
+    }
+
+    #[actix::test]
+    async fn a_crowd_is_heard_by_the_beat_and_sooner_while_one_of_it_connects() {
+        let audio = AudioEngine::start(Clock, Box::new(|_, _| {})).expect("the audio threads start");
+        let (hub, capacity) = hub(&audio, Metrics::new().0);
+        let mut crowd: Vec<_> = (1..256).map(|_| session(&hub, &capacity)).collect();
+        assert_eq!(hub.gathers_until(), None, "few are heard at once");
+        crowd.push(session(&hub, &capacity));
+        assert!(hub.gathers_until().is_some());
+        tokio::task::yield_now().await;
+        // How many beats there are in 20 ms.
+        let now = Clock.now();
+        let beats = || {
+            let times = (0..20).map(|after| hub.on_beat(now + Duration::from_millis(after), false));
+            times.collect::<std::collections::BTreeSet<_>>().len()
+        };
+        assert!(beats() <= 2, "{}", beats());
+        let offer = ClientMsg::parse(&offer("webrtc_offer", &chromium_listener())).expect("an offer");
+        Seat::tell(&crowd[7].seat, Input::Client(offer));
+        assert!(beats() >= 4, "{}", beats());
+        crowd[7].seat.borrow_mut().end();
+        assert!(beats() <= 2, "{}", beats());
+        // Seven went, and another one.
+        crowd.drain(..7).for_each(|session| session.seat.borrow_mut().end());
+        assert!(hub.gathers_until().is_some(), "it does not change at the border");
+        crowd.drain(1..121).for_each(|session| session.seat.borrow_mut().end());
+        assert!(hub.gathers_until().is_some(), "{}", hub.sessions.borrow().len());
+        crowd[1].seat.borrow_mut().end();
+        assert_eq!((hub.sessions.borrow().len(), hub.gathers_until()), (127, None));
+    }
+
     #[actix::test]
     async fn a_bug_costs_one_session_and_nobody_else() {
         let audio = AudioEngine::start(Clock, Box::new(|_, _| {})).expect("the audio threads start");
         let (metrics, registry) = Metrics::new();
         let (hub, capacity) = hub(&audio, metrics);
-        let [bad, good] = [1, 2].map(|number| session(&hub, &capacity, number));
+        let [bad, good] = [(); 2].map(|()| session(&hub, &capacity));
         tokio::task::yield_now().await;
         assert_eq!(hub.sessions.borrow().len(), 2);
         let heard = Rc::new(RefCell::new(Vec::new()));
         let door = bad.actor.send(Attach(Client(heard.clone()).start().recipient())).await;
         assert!(matches!(door, Ok(Some(_))), "{door:?}");
         bad.seat.borrow_mut().core.bug = true;
-        Seat::tick(&bad.seat);
+        due_now(&bad);
         // It is over, whatever else is put in, and no door opens any more.
         Seat::tell(&bad.seat, Input::Client(ClientMsg::Stop));
         assert!(bad.seat.borrow().over);
@@ -332,7 +418,7 @@ mod tests {
         }
         assert_eq!(hub.sessions.borrow().len(), 1);
         assert_eq!(*heard.borrow(), [ServerMsg::from(SignalFault::Internal).to_json()]);
-        Seat::tick(&good.seat);
+        due_now(&good);
         assert!(!good.seat.borrow().over && good.actor.connected());
         let text = render(&registry);
         assert!(text.contains("sessions{state=\"idle\"} 1\n") && text.contains("failures_total 1\n"), "{text}");

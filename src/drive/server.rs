@@ -21,6 +21,7 @@ use crate::audio::voices::voices;
 use crate::config::{Config, Host as ListenHost, TlsFiles};
 use crate::engine::access::Access;
 use crate::engine::attempts::Attempts;
+use crate::engine::deadline::Beat;
 use crate::engine::session::Host;
 use crate::wire::ids::WorkerId;
 use crate::wire::media::AudioTurn;
@@ -37,13 +38,15 @@ use super::hub::Common;
 use super::limits;
 use super::metrics::{AudioCollector, Metrics};
 use super::post::{Post, PostBox};
-use super::udp::{BoundSocket, MediaPort, PortGuard, bind_all};
+use super::udp::{MediaPort, MediaSocket, PortGuard, bind_all};
 use super::worker::{Play, Retire, Worker};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 /// As long as a WebSocket may be silent.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+/// From one time at which clients are pinged to the next; many have the same.
+const PINGS: Duration = Duration::from_millis(100);
 /// How long goodbyes may take; with what follows, the process is gone within 10 s.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// How long HTTP answers that are under way may take after that.
@@ -110,7 +113,7 @@ impl Server {
         let bound = bind_all(&addresses, config.media_port, config.workers).map_err(ServeError::Media)?;
         let MediaPort { sockets, port: media_port, guard } = bound;
         for socket in sockets.iter().take(1).flatten() {
-            tracing::info!(address = %socket.advertised(), "media address");
+            tracing::info!(address = %socket.advertised, "media address");
         }
 
         let (metrics, mut registry) = Metrics::new();
@@ -147,6 +150,7 @@ impl Server {
         let (draining, drained) = watch::channel(false);
         let gate = web::Data::new(Gate {
             clock,
+            beat: Beat::new(clock.now(), PINGS),
             metrics,
             access: Access::new(config.auth.clone(), config.allowed_origins.clone(), config.trusted_proxies.clone()),
             attempts: Mutex::new(Attempts::new()),
@@ -246,18 +250,17 @@ impl Staff {
         common: &Common,
         host: Host,
         post_box: PostBox,
-        sockets: Vec<BoundSocket>,
+        sockets: Vec<MediaSocket>,
     ) -> Result<Self, ServeError> {
         let arbiter = Arbiter::new();
         let (tell, told) = tokio::sync::oneshot::channel();
         let common = common.clone();
         // Sockets and the hub belong to the worker's own thread.
         arbiter.spawn_fn(move || {
-            let worker = Worker::new(id, common, Arc::new(host), post_box, sockets).map(Actor::start);
-            drop(tell.send(worker));
+            drop(tell.send(Worker::new(id, common, Arc::new(host), post_box, sockets).start()));
         });
         let worker = told.await.map_err(|_| io::Error::other("a media worker did not start"))?;
-        Ok(Self { worker: worker?, arbiter })
+        Ok(Self { worker, arbiter })
     }
 }
 

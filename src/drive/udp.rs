@@ -1,14 +1,15 @@
 //! The media port: one UDP socket per address, read and written many datagrams at a time. It looks into none of them.
 
+use std::convert::Infallible;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr, UdpSocket as StdSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
 
 use super::addresses::MediaAddress;
 
@@ -25,7 +26,7 @@ const BUFFER: usize = 4 * 1024 * 1024;
 /// Less than this loses packets under load.
 const BUFFER_NEEDED: usize = 1024 * 1024;
 
-/// One bound address of the media port.
+/// One bound address of the media port. It never blocks.
 #[derive(Debug)]
 pub struct MediaSocket {
     socket: UdpSocket,
@@ -33,34 +34,11 @@ pub struct MediaSocket {
     pub advertised: SocketAddr,
 }
 
-/// A bound socket that is not part of a runtime yet.
-#[derive(Debug)]
-pub struct BoundSocket {
-    socket: StdSocket,
-    advertised: SocketAddr,
-}
-
-impl BoundSocket {
-    /// As candidates name it.
-    #[must_use]
-    pub fn advertised(&self) -> SocketAddr {
-        self.advertised
-    }
-
-    /// Makes it part of the runtime of this thread.
-    ///
-    /// # Errors
-    /// When the runtime does not take it.
-    pub fn into_media(self) -> io::Result<MediaSocket> {
-        Ok(MediaSocket { socket: UdpSocket::from_std(self.socket)?, advertised: self.advertised })
-    }
-}
-
 /// The media port of all workers.
 #[derive(Debug)]
 pub struct MediaPort {
     /// For each worker, a socket per address.
-    pub sockets: Vec<Vec<BoundSocket>>,
+    pub sockets: Vec<Vec<MediaSocket>>,
     /// The port.
     pub port: u16,
     /// Keeps others off while the server runs.
@@ -93,7 +71,7 @@ pub fn bind_all(addresses: &[MediaAddress], port: u16, workers: u8) -> io::Resul
 }
 
 fn bind_once(addresses: &[MediaAddress], mut port: u16, workers: u8) -> io::Result<MediaPort> {
-    let mut sockets: Vec<Vec<BoundSocket>> = (0..workers).map(|_| Vec::with_capacity(addresses.len())).collect();
+    let mut sockets: Vec<Vec<MediaSocket>> = (0..workers).map(|_| Vec::with_capacity(addresses.len())).collect();
     let mut guards = Vec::with_capacity(addresses.len());
     for MediaAddress { bound, advertised } in addresses {
         for (worker, sockets) in sockets.iter_mut().enumerate() {
@@ -106,7 +84,7 @@ fn bind_once(addresses: &[MediaAddress], mut port: u16, workers: u8) -> io::Resu
             if worker == 0 {
                 guards.push(bind_guard(*bound, port).map_err(told("TCP", port))?);
             }
-            sockets.push(BoundSocket { socket, advertised: SocketAddr::new(*advertised, port) });
+            sockets.push(MediaSocket { socket, advertised: SocketAddr::new(*advertised, port) });
         }
     }
     // Without an address there is no port either.
@@ -114,7 +92,7 @@ fn bind_once(addresses: &[MediaAddress], mut port: u16, workers: u8) -> io::Resu
     Ok(MediaPort { sockets, port, guard: PortGuard { _sockets: guards } })
 }
 
-fn bind(ip: IpAddr, port: u16, shared: bool) -> io::Result<StdSocket> {
+fn bind(ip: IpAddr, port: u16, shared: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(SocketAddr::new(ip, port)), Type::DGRAM, Some(Protocol::UDP))?;
     if ip.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -161,43 +139,68 @@ impl Default for Inbox {
 }
 
 impl MediaSocket {
-    /// Waits for datagrams and hands each to `take`, with its source. One that is longer than any of WebRTC comes without its bytes.
-    /// Returns when so many came that there may be more, and waits on otherwise.
+    /// Hands each datagram to `take`, with its source; one that is longer than any of WebRTC comes without its bytes. What comes
+    /// between two reads waits until `rest` is over, if that names a time, and is told of by the system otherwise.
     ///
     /// # Errors
-    /// What the socket says; it can be read again.
-    ///
-    /// # Panics
-    /// Never: an inbox holds a batch.
-    pub async fn receive(&self, inbox: &mut Inbox, mut take: impl FnMut(SocketAddr, Option<&[u8]>)) -> io::Result<()> {
-        self.socket
-            .async_io(Interest::READABLE, || {
-                let mut found = [(None, None); READS];
-                let mut chunks = inbox.bytes.chunks_exact_mut(LONGEST);
-                let mut slices: [[IoSliceMut<'_>; 1]; READS] =
-                    std::array::from_fn(|_| [IoSliceMut::new(chunks.next().expect("the buffer holds a batch"))]);
-                let results = recvmmsg(
-                    self.socket.as_raw_fd(),
-                    &mut inbox.headers,
-                    slices.iter_mut(),
-                    MsgFlags::MSG_DONTWAIT,
-                    None,
-                )?;
-                let mut count = 0;
-                for (slot, message) in found.iter_mut().zip(results) {
-                    let whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
-                    *slot = (message.address.and_then(address), whole.then_some(message.bytes));
-                    count += 1;
+    /// What the socket or the runtime says; the socket can be read again.
+    pub async fn receive(
+        &self,
+        inbox: &mut Inbox,
+        rest: impl Fn() -> Option<Instant>,
+        mut take: impl FnMut(SocketAddr, Option<&[u8]>),
+    ) -> io::Result<Infallible> {
+        // Known to the runtime no longer than needed: that wakes for every datagram of a socket that it knows, read or not.
+        let mut known = None;
+        loop {
+            if let Some(until) = rest() {
+                known = None;
+                if self.read(inbox, &mut take)? < READS {
+                    tokio::time::sleep_until(until.into()).await;
+                    continue;
                 }
-                for ((source, length), bytes) in found[..count].iter().zip(inbox.bytes.chunks_exact(LONGEST)) {
-                    if let Some(source) = source {
-                        take(*source, length.map(|length| &bytes[..length]));
-                    }
-                }
+            } else {
+                let known = match &mut known {
+                    Some(known) => known,
+                    none => none.insert(tokio::net::UdpSocket::from_std(self.socket.try_clone()?)?),
+                };
+                known.readable().await?;
                 // Whoever got fewer than there was room for need not ask whether that was all: the system tells of what comes now.
-                if count == READS { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
-            })
-            .await
+                let read = known.try_io(Interest::READABLE, || {
+                    if self.read(inbox, &mut take)? < READS { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+                });
+                read.or_else(|error| if error.kind() == io::ErrorKind::WouldBlock { Ok(()) } else { Err(error) })?;
+            }
+            // What they answer leaves before more is read.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Hands over what is there, [`READS`] datagrams at the most; returns how many there were.
+    fn read(&self, inbox: &mut Inbox, take: &mut impl FnMut(SocketAddr, Option<&[u8]>)) -> io::Result<usize> {
+        let Inbox { headers, bytes } = inbox;
+        let mut found = [(None, None); READS];
+        let mut chunks = bytes.chunks_exact_mut(LONGEST);
+        let mut slices: [[IoSliceMut<'_>; 1]; READS] =
+            std::array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
+        let results = match recvmmsg(self.socket.as_raw_fd(), headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)
+        {
+            Ok(results) => results,
+            Err(Errno::EAGAIN) => return Ok(0),
+            Err(error) => return Err(error.into()),
+        };
+        let mut count = 0;
+        for (slot, message) in found.iter_mut().zip(results) {
+            let whole = !message.flags.contains(MsgFlags::MSG_TRUNC);
+            *slot = (message.address.and_then(address), whole.then_some(message.bytes));
+            count += 1;
+        }
+        for ((source, length), bytes) in found[..count].iter().zip(bytes.chunks_exact(LONGEST)) {
+            if let Some(source) = source {
+                take(*source, length.map(|length| &bytes[..length]));
+            }
+        }
+        Ok(count)
     }
 
     /// Sends as many of `datagrams` as the system takes; returns how many it took before the error, if there is one.
@@ -243,48 +246,58 @@ pub(super) fn address(storage: SockaddrStorage) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
+    use std::net::UdpSocket as StdSocket;
     use std::time::Duration;
 
     use actix::System;
 
     use super::*;
+    use crate::drive::clock::Clock;
 
     /// A socket of the media port on loopback.
     fn media() -> MediaSocket {
         let loopback = IpAddr::from([127, 0, 0, 1]);
         let addresses = [MediaAddress { bound: loopback, advertised: loopback }];
         let bound = bind_all(&addresses, 0, 1).expect("a port is free").sockets.pop().and_then(|mut all| all.pop());
-        bound.expect("one was asked for").into_media().expect("the runtime takes it")
+        bound.expect("one was asked for")
     }
 
-    /// Reads until so many datagrams have come from `peer`.
-    async fn hear(media: &MediaSocket, peer: SocketAddr, count: usize) -> io::Result<Vec<Option<Vec<u8>>>> {
+    /// Reads until so many datagrams have come from `peer`, as they come or by the beat.
+    async fn hear(
+        media: &MediaSocket,
+        rest: impl Fn() -> Option<Instant>,
+        peer: SocketAddr,
+        count: usize,
+    ) -> io::Result<Vec<Option<Vec<u8>>>> {
         let heard = RefCell::new(Vec::new());
         let mut inbox = Inbox::default();
-        let reading = async {
-            loop {
-                let take = |source, bytes: Option<&[u8]>| {
-                    assert_eq!(source, peer);
-                    heard.borrow_mut().push(bytes.map(<[u8]>::to_vec));
-                };
-                if let Err(error) = media.receive(&mut inbox, take).await {
-                    return error;
-                }
-            }
-        };
+        let reading = media.receive(&mut inbox, rest, |source, bytes: Option<&[u8]>| {
+            assert_eq!(source, peer);
+            heard.borrow_mut().push(bytes.map(<[u8]>::to_vec));
+        });
         let enough = async {
             while heard.borrow().len() < count {
                 tokio::task::yield_now().await;
             }
         };
         tokio::select! {
-            error = reading => return Err(error),
+            error = reading => return error.map(|never| match never {}),
             () = enough => {}
             // Loopback delivers before `send_to` returns: what has not come by now never will.
             () = tokio::time::sleep(Duration::from_secs(10)) => panic!("{} of {count}", heard.borrow().len()),
         }
         Ok(heard.take())
+    }
+
+    /// The two ways to wait for datagrams, and one that goes from one to the other at every read.
+    fn rests() -> [Box<dyn Fn() -> Option<Instant>>; 3] {
+        let turn = Cell::new(false);
+        let alternate = move || {
+            turn.set(!turn.get());
+            turn.get().then(|| Clock.now())
+        };
+        [Box::new(|| None), Box::new(|| Some(Clock.now())), Box::new(alternate)]
     }
 
     #[test]
@@ -296,7 +309,7 @@ mod tests {
             for datagram in &datagrams {
                 peer.send_to(datagram, media.advertised).expect("loopback takes it");
             }
-            let heard = hear(&media, own, 3).await.expect("it is readable");
+            let heard = hear(&media, || None, own, 3).await.expect("it is readable");
             assert_eq!(heard, [Some(vec![1; 40]), None, Some(vec![3; LONGEST])]);
         });
     }
@@ -307,30 +320,50 @@ mod tests {
             let media = media();
             // Connected, so that the system tells of the peer's refusal (ICMP port unreachable), and the peer is not there yet.
             let peer_addr = StdSocket::bind("127.0.0.1:0").expect("a port is free").local_addr().expect("bound");
-            media.socket.connect(peer_addr).await.expect("loopback is there");
-            media.socket.send(b"anybody?").await.expect("it leaves");
+            media.socket.connect(peer_addr).expect("loopback is there");
+            media.socket.send(b"anybody?").expect("it leaves");
             let peer = StdSocket::bind(peer_addr).expect("still free");
             peer.send_to(b"here I am", media.advertised).expect("loopback takes it");
-            let refused = hear(&media, peer_addr, 1).await;
+            let refused = hear(&media, || None, peer_addr, 1).await;
             assert_eq!(refused.expect_err("nobody was there").kind(), io::ErrorKind::ConnectionRefused);
-            let heard = hear(&media, peer_addr, 1).await.expect("it reads on");
+            let heard = hear(&media, || None, peer_addr, 1).await.expect("it reads on");
             assert_eq!(heard, [Some(b"here I am".to_vec())]);
         });
     }
 
     #[test]
-    fn all_is_read_however_much_waits_and_whenever_it_comes() {
+    fn all_is_read_however_much_waits_and_however_it_is_waited_for() {
         System::new().block_on(async {
             let (media, peer) = (media(), StdSocket::bind("127.0.0.1:0").expect("a port is free"));
             let own = peer.local_addr().expect("bound");
-            for count in [1, 2, READS - 1, READS, READS + 1, 2 * READS, 1, 5 * READS + 3, 1] {
+            let counts = [1, 2, READS - 1, READS, READS + 1, 2 * READS, 1, 5 * READS + 3, 1];
+            for (count, rest) in counts.into_iter().flat_map(|count| rests().map(|rest| (count, rest))) {
                 let sent: Vec<_> = (0..count).map(|number| vec![u8::try_from(number).expect("few"); 40]).collect();
                 for datagram in &sent {
                     peer.send_to(datagram, media.advertised).expect("loopback takes it");
                 }
-                let heard = hear(&media, own, count).await.expect("it is readable");
+                let heard = hear(&media, rest, own, count).await.expect("it is readable");
                 assert_eq!(heard.into_iter().flatten().collect::<Vec<_>>(), sent);
             }
+        });
+    }
+
+    #[test]
+    fn datagrams_that_come_while_the_reader_rests_are_taken_afterwards() {
+        System::new().block_on(async {
+            let (media, peer) = (media(), StdSocket::bind("127.0.0.1:0").expect("a port is free"));
+            let own = peer.local_addr().expect("bound");
+            let reads = Cell::new(0);
+            let rest = || {
+                // After the first read, which finds nothing, and after the second one.
+                reads.set(reads.get() + 1);
+                if reads.get() == 2 {
+                    peer.send_to(b"late", media.advertised).expect("loopback takes it");
+                }
+                Some(Clock.now())
+            };
+            let heard = hear(&media, rest, own, 1).await.expect("it is readable");
+            assert_eq!(heard, [Some(b"late".to_vec())]);
         });
     }
 
@@ -353,9 +386,7 @@ mod tests {
         let addresses = [MediaAddress { bound: loopback, advertised: loopback }];
         let held = bind_all(&addresses, 0, 3).expect("a port is free");
         assert_eq!(held.sockets.iter().map(Vec::len).collect::<Vec<_>>(), [1; 3]);
-        assert!(
-            held.sockets.iter().flatten().all(|socket| socket.advertised() == SocketAddr::new(loopback, held.port))
-        );
+        assert!(held.sockets.iter().flatten().all(|socket| socket.advertised == SocketAddr::new(loopback, held.port)));
         for workers in [1, 3] {
             let error = bind_all(&addresses, held.port, workers).expect_err("it is taken");
             assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");

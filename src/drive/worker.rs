@@ -24,7 +24,7 @@ use super::hub::{Common, Hub, JoinStep, Resident};
 use super::post::{PostBox, Stray, Word};
 use super::seat::{Origin, Seat};
 use super::session::{Attach, Line, Session, Shutdown, ToClient};
-use super::udp::{BATCH, BoundSocket, Inbox, MediaSocket, READS};
+use super::udp::{BATCH, Inbox, MediaSocket, READS};
 
 /// Turns of audio and requests that may wait for the worker.
 const MAILBOX: usize = 256;
@@ -94,20 +94,11 @@ pub struct Worker {
 
 impl Worker {
     /// Worker `id` over `sockets`; must be called on the thread that it will live on.
-    ///
-    /// # Errors
-    /// When the runtime does not take a socket.
-    pub fn new(
-        id: WorkerId,
-        common: Common,
-        host: Arc<Host>,
-        post_box: PostBox,
-        sockets: Vec<BoundSocket>,
-    ) -> std::io::Result<Self> {
-        let sockets =
-            sockets.into_iter().map(|socket| socket.into_media().map(Rc::new)).collect::<Result<Vec<_>, _>>()?;
+    #[must_use]
+    pub fn new(id: WorkerId, common: Common, host: Arc<Host>, post_box: PostBox, sockets: Vec<MediaSocket>) -> Self {
+        let sockets: Vec<_> = sockets.into_iter().map(Rc::new).collect();
         let hub = Rc::new(Hub::new(id, common, host, post_box, &sockets));
-        Ok(Self { hub, sockets, retired: false })
+        Self { hub, sockets, retired: false }
     }
 
     fn open(
@@ -218,40 +209,35 @@ async fn read(hub: Rc<Hub>, socket: Rc<MediaSocket>) {
     /// A socket that says nothing but errors must not spin.
     const PAUSE: Duration = Duration::from_millis(20);
     let mut inbox = Inbox::default();
+    let destination = socket.advertised;
     loop {
-        let received = socket
-            .receive(&mut inbox, |remote, bytes| {
-                let Some(bytes) = bytes else { return hub.metrics.drop(DropReason::Garbage) };
-                hub.metrics.received(bytes.len());
-                let path = Path { transport: Transport::Udp, remote };
-                let origin = Origin { path, via: None, destination: socket.advertised };
-                let delivered = deliver(&hub, origin, bytes).or_else(|reason| {
-                    if hub.neighbours.borrow().is_empty() || reason == DropReason::MailboxFull {
-                        return Err(reason);
-                    }
-                    // Whoever owns the path has told so before its peer could send this; the word may wait unread.
-                    while let Some(word) = hub.next_word() {
-                        hear(&hub, word);
-                    }
-                    let owner = hub.neighbours.borrow().owner(path, bytes).ok_or(reason)?;
-                    let bytes = Bytes::copy_from_slice(bytes);
-                    hub.forward(owner, Stray { via: hub.id, path, destination: socket.advertised, bytes });
-                    Ok(())
-                });
-                if let Err(reason) = delivered {
-                    hub.metrics.drop(reason);
-                }
-            })
-            .await;
-        match received {
-            // What they answer leaves before more is read.
-            Ok(()) => tokio::task::yield_now().await,
-            Err(error) => {
-                tracing::debug!(%error, "media socket");
-                tokio::time::sleep(PAUSE).await;
+        let take = |remote, bytes: Option<&[u8]>| {
+            if let Err(reason) = take(&hub, Path { transport: Transport::Udp, remote }, destination, bytes) {
+                hub.metrics.drop(reason);
             }
-        }
+        };
+        let Err(error) = socket.receive(&mut inbox, || hub.gathers_until(), take).await;
+        tracing::debug!(%error, "media socket");
+        tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Hands a datagram to its session, wherever that lives.
+fn take(hub: &Hub, path: Path, destination: SocketAddr, bytes: Option<&[u8]>) -> Result<(), DropReason> {
+    let bytes = bytes.ok_or(DropReason::Garbage)?;
+    hub.metrics.received(bytes.len());
+    deliver(hub, Origin { path, via: None, destination }, bytes).or_else(|reason| {
+        if hub.neighbours.borrow().is_empty() || reason == DropReason::MailboxFull {
+            return Err(reason);
+        }
+        // Whoever owns the path has told so before its peer could send this; the word may wait unread.
+        while let Some(word) = hub.next_word() {
+            hear(hub, word);
+        }
+        let owner = hub.neighbours.borrow().owner(path, bytes).ok_or(reason)?;
+        hub.forward(owner, Stray { via: hub.id, path, destination, bytes: Bytes::copy_from_slice(bytes) });
+        Ok(())
+    })
 }
 
 /// Hands a datagram to a session of this worker.
@@ -387,7 +373,9 @@ async fn keep_time(hub: Rc<Hub>) {
         {
             ticked += 1;
             let seat = hub.sessions.borrow().get(&key).map(|resident| resident.seat.clone());
-            seat.iter().for_each(Seat::tick);
+            if let Some(seat) = seat {
+                Seat::tick(&seat, now);
+            }
         }
         match hub.next_deadline() {
             _ if ticked == TICKS => tokio::task::yield_now().await,

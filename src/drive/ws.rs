@@ -248,7 +248,9 @@ impl Actor for Ws {
     fn started(&mut self, ctx: &mut Ctx) {
         ctx.set_mailbox_capacity(MAILBOX);
         self.gate.metrics.websocket(1);
-        ctx.run_interval(PING, Self::keep_alive);
+        // All of a thread in step: it wakes once for many.
+        let now = self.gate.clock.now();
+        ctx.run_later(self.gate.beat.after(now) - now, |_, ctx| _ = ctx.run_interval(PING, Self::keep_alive));
         let mut draining = self.gate.draining.clone();
         let goodbye = async move { draining.wait_for(|draining| *draining).await.is_ok() };
         ctx.spawn(goodbye.into_actor(self).map(|_, ws, ctx| ws.close(CloseReason::GoingAway, Ending::Closed, ctx)));

@@ -1,7 +1,7 @@
 //! When each session next wants a tick: one queue per worker instead of one timer per session. It never reads a clock.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::wire::ids::SessionKey;
 
@@ -54,10 +54,51 @@ impl DeadlineQueue {
     }
 }
 
+/// Times at which is done together what can wait that long: waking up costs as much as what there is to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Beat {
+    zero: Instant,
+    every: Duration,
+}
+
+impl Beat {
+    /// The beat that begins at `zero`, with so much from one to the next.
+    #[must_use]
+    pub fn new(zero: Instant, every: Duration) -> Self {
+        Self { zero, every }
+    }
+
+    /// The first that is not before `at`.
+    #[must_use]
+    pub fn at_or_after(self, at: Instant) -> Instant {
+        let since = at.saturating_duration_since(self.zero).as_nanos();
+        let wait = since.next_multiple_of(self.every.as_nanos().max(1)) - since;
+        at + Duration::from_nanos(u64::try_from(wait).unwrap_or_default())
+    }
+
+    /// The first after `at`.
+    #[must_use]
+    pub fn after(self, at: Instant) -> Instant {
+        self.at_or_after(at + Duration::from_nanos(1))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use crate::tests::net::{ms, zero};
+
+    #[test]
+    fn the_beat_is_kept_wherever_one_asks() {
+        let beat = Beat::new(zero(), ms(5));
+        let table = [(0, 0, 5), (1, 5, 5), (4, 5, 5), (5, 5, 10), (6, 10, 10), (86_400_001, 86_400_005, 86_400_005)];
+        for (at, not_before, after) in table {
+            let at = zero() + ms(at);
+            assert_eq!((beat.at_or_after(at), beat.after(at)), (zero() + ms(not_before), zero() + ms(after)));
+        }
+        let early = Beat::new(zero() + ms(100), ms(5));
+        assert_eq!(early.at_or_after(zero()), zero(), "before it begins there is nothing to wait for");
+    }
 
     #[test]
     fn sessions_come_due_in_order_and_once() {

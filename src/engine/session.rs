@@ -249,6 +249,12 @@ impl SessionCore {
         }
     }
 
+    /// Whether what the client sends should be answered sooner than a listener's reports: it connects, or hears itself.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.leg.as_ref().is_some_and(|leg| !leg.is_connected() || self.profile.model == Model::Echo)
+    }
+
     /// Packets of audio that went past str0m.
     #[cfg(test)]
     pub(crate) fn short_ways(&self) -> u32 {
@@ -544,6 +550,12 @@ impl SessionCore {
 
     fn say(&mut self, message: ServerMsg) {
         self.effects.push_back(Effect::Client(message));
+    }
+
+    /// Whether a tick that was asked for at `wake` brings audio, which a listener would hear coming late.
+    #[must_use]
+    pub fn is_exact(&self, wake: Instant) -> bool {
+        self.half.as_ref().is_some_and(|(due, _)| *due == wake)
     }
 
     /// When a tick is wanted, beside what str0m wants.

@@ -1,8 +1,8 @@
 //! Behaviour tests: cores against each other over a simulated network, on one synthetic clock.
 
+pub mod client;
 pub mod net;
 
-mod client;
 mod ear;
 mod studio;
 

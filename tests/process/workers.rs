@@ -93,6 +93,22 @@ fn a_herd_that_offers_at_once_is_answered_and_disturbs_nobody() {
 }
 
 #[test]
+fn a_worker_with_a_crowd_serves_all_the_same() {
+    /// As many sessions let a worker read by the beat.
+    const CROWD: usize = 260;
+    let server = Server::start(&[("WORKERS", "1")]);
+    let crowd: Vec<Socket> = (0..CROWD).map(|_| Socket::greeted(server.http).0).collect();
+    std::thread::scope(|scope| {
+        let peers: Vec<_> = (0..PEERS).map(|_| scope.spawn(|| story(&server))).collect();
+        for peer in peers {
+            peer.join().expect("every peer is served");
+        }
+    });
+    assert_eq!(metric(&server, "voxcast_dropped_packets_total{reason=\"unknown_source\"}"), 0);
+    drop(crowd);
+}
+
+#[test]
 fn one_worker_serves_all() {
     workers_serve_all(1);
 }
