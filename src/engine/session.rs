@@ -135,11 +135,19 @@ pub struct SessionCore {
     pace: Pace,
     /// Set by a drain that sent a packet of audio and ran to str0m's timeout; while it is there, str0m is left alone.
     rest: Option<Rest>,
+    /// What str0m wants and need not have at once.
+    slow: Option<Instant>,
     dirty: bool,
     /// The next input is one that panics.
     #[cfg(test)]
     pub(crate) bug: bool,
 }
+
+/// What str0m wants so far ahead is no answer and no second try: it is the next check of consent, or the next report.
+const SLOW: Duration = Duration::from_secs(1);
+/// So long such a thing waits for something else to come up, and goes along with it: a second look at a session costs more than a second
+/// thing done. Checks stay within 6 s of each other (RFC 7675 section 5.1), and once they have met the reports, they go together.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a drain that ran dry has found: nothing more is to come before `wake`, if nothing but packets of audio are put in, and each of
 /// them brings forth nothing but itself.
@@ -193,6 +201,7 @@ impl SessionCore {
             half: None,
             pace: Pace::Behind,
             rest: None,
+            slow: None,
             dirty: false,
             #[cfg(test)]
             bug: false,
@@ -558,6 +567,14 @@ impl SessionCore {
         self.half.as_ref().is_some_and(|(due, _)| *due == wake)
     }
 
+    /// When a tick is wanted of which str0m says `at`.
+    fn with_patience(&mut self, at: Instant, now: Instant) -> Instant {
+        let connected = self.leg.as_ref().is_some_and(Leg::is_connected);
+        let slow = connected && (self.slow == Some(at) || at.saturating_duration_since(now) >= SLOW);
+        self.slow = slow.then_some(at);
+        if slow { at + PATIENCE } else { at }
+    }
+
     /// When a tick is wanted, beside what str0m wants.
     fn deadline(&self) -> Option<Instant> {
         let leg = self.leg.as_ref().map(Leg::deadline);
@@ -651,6 +668,7 @@ impl Drain<'_> {
         core.effects.drain(..).for_each(&mut apply);
         packet.map(Effect::Transmit).into_iter().for_each(&mut apply);
         core.dirty = false;
+        let wake = wake.map(|at| core.with_patience(at, now));
         let wake = wake.into_iter().chain(core.deadline()).min().filter(|_| !core.ended);
         failure.map_or(Ok(wake), |error| Err(error.into()))
     }

@@ -1,8 +1,9 @@
 //! Silence is cheap, and what is dead is let go: bounded wake-ups, half-open and dark connections, sessions without any.
 
 use crate::engine::session::SessionState;
+use crate::wire::classify::Class;
 
-use super::net::{Net, secs};
+use super::net::{Net, ms, secs};
 
 #[test]
 fn ten_silent_minutes_cost_few_wake_ups_and_no_audio() {
@@ -20,6 +21,28 @@ fn ten_silent_minutes_cost_few_wake_ups_and_no_audio() {
     assert!(sent <= 600 * 2, "{sent} datagrams");
     assert_eq!(net.record(bob).turns, 0);
     assert_eq!(net.state(bob), SessionState::Connected, "{}", net.story());
+}
+
+#[test]
+fn checks_of_consent_wait_for_company_and_not_for_long() {
+    let mut net = Net::seeded(57);
+    let bob = net.listener();
+    net.run_for(secs(60));
+    let before = net.record(bob).ticks;
+    let mut checked = Vec::new();
+    for _ in 0..6_000 {
+        net.record_mut(bob).sent.clear();
+        net.run_for(ms(100));
+        // Requests, whose type begins with a zero byte (RFC 8489 section 5).
+        let checks = net.record(bob).sent.iter().filter(|sent| !sent.up && sent.class() == Class::Stun);
+        checked.extend(checks.filter(|sent| sent.bytes[..2] == [0, 1]).map(|_| net.now()));
+    }
+    let gaps: Vec<_> = checked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.iter().all(|gap| (ms(4_900)..=ms(6_100)).contains(gap)), "{gaps:?}");
+    assert!((99..=122).contains(&gaps.len()), "{} checks in ten minutes", gaps.len());
+    // Reports want a look at the session as often as checks do.
+    let ticks = net.record(bob).ticks - before;
+    assert!(ticks <= 130, "{ticks} ticks for {} checks and as many reports\n{}", gaps.len(), net.story());
 }
 
 #[test]
