@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-/// A worker that needs more than this of each turn's 20 ms takes nobody in: what is left is for checks, reports, handshakes and hiccups.
-/// With 17 ms, a turn in a hundred began before the last one had ended.
-const STRAINED: Duration = Duration::from_millis(15);
-/// It takes listeners in again when it needs less than this.
-const RELAXED: Duration = Duration::from_millis(13);
-/// The mean runs over about so many turns: a third of a second.
+/// A worker takes nobody in when nearly all of its turns fit into this, of the 20 ms from one to the next, and no more than that would.
+const STRAINED: Duration = Duration::from_millis(19);
+/// It takes listeners in again when they fit into this.
+const RELAXED: Duration = Duration::from_millis(17);
+/// Nearly all: those that take longer than the mean by no more than so many times the mean deviation.
+const DEVIATIONS: u32 = 2;
+/// A turn that takes longer counts as this: one hiccup is no load.
+const LONGEST: Duration = Duration::from_millis(25);
+/// Mean and deviation run over about so many turns: a third of a second.
 const TURNS: u32 = 16;
 /// Without a turn for so long there is no load.
 const QUIET: Duration = Duration::from_secs(1);
@@ -16,6 +19,10 @@ const QUIET: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Load {
     mean: Duration,
+    /// Mean of the distances from the mean.
+    deviation: Duration,
+    /// How many turns they are of, up to [`TURNS`].
+    turns: u32,
     strained: bool,
     last: Option<Instant>,
 }
@@ -27,8 +34,15 @@ impl Load {
             *self = Self::default();
         }
         self.last = Some(now);
-        self.mean = (self.mean * (TURNS - 1) + took) / TURNS;
-        self.strained = self.mean > if self.strained { RELAXED } else { STRAINED };
+        // As TCP estimates how long an answer takes (RFC 6298 section 2).
+        let took = took.min(LONGEST);
+        let before = self.turns.min(TURNS - 1);
+        self.turns = before + 1;
+        let distance = if before == 0 { Duration::ZERO } else { took.abs_diff(self.mean) };
+        self.deviation = (self.deviation * before + distance) / self.turns;
+        self.mean = (self.mean * before + took) / self.turns;
+        let limit = if self.strained { RELAXED } else { STRAINED };
+        self.strained = self.turns == TURNS && self.mean + self.deviation * DEVIATIONS > limit;
     }
 
     /// Whether newcomers would cost those who listen.
@@ -58,9 +72,21 @@ mod tests {
         assert!(!turns(&mut load, &mut now, 100, ms(12)));
         assert!(!turns(&mut load, &mut now, 1, ms(60)), "one slow turn is a hiccup");
         assert!(!turns(&mut load, &mut now, 50, ms(12)));
-        assert!(turns(&mut load, &mut now, 50, ms(19)));
-        assert!(turns(&mut load, &mut now, 100, ms(14)), "not enough to take more in");
+        assert!(turns(&mut load, &mut now, 50, ms(20)));
+        assert!(turns(&mut load, &mut now, 100, ms(18)), "not enough to take more in");
         assert!(!turns(&mut load, &mut now, 100, ms(10)));
+    }
+
+    #[test]
+    fn even_turns_may_fill_nearly_all_of_the_time_and_uneven_ones_may_not() {
+        let (mut even, mut uneven, mut now) = (Load::default(), Load::default(), zero());
+        for turn in 0..100 {
+            now += ms(20);
+            even.turn(ms(18), now);
+            uneven.turn(ms(if turn % 2 == 0 { 12 } else { 18 }), now);
+        }
+        assert!(!even.is_strained(now));
+        assert!(uneven.is_strained(now));
     }
 
     #[test]
