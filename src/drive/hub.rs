@@ -139,8 +139,6 @@ pub struct Hub {
     /// A turn has come.
     pub turned: Notify,
     turns: RefCell<VecDeque<Play>>,
-    /// When the turn began that is being played.
-    turn_began: Cell<Option<Instant>>,
     /// A heavy step waits.
     pub joining: Notify,
     /// The timer looks at the queue anew.
@@ -187,7 +185,6 @@ impl Hub {
             load: RefCell::default(),
             turned: Notify::new(),
             turns: RefCell::default(),
-            turn_began: Cell::new(None),
             joining: Notify::new(),
             joins: RefCell::default(),
             capacity,
@@ -290,27 +287,15 @@ impl Hub {
         self.turns.borrow().front().map(|play| play.turn.clone())
     }
 
-    /// The oldest turn begins to be played.
-    pub fn turn_begins(&self) {
-        self.turn_began.set(Some(self.clock.now()));
-    }
-
-    /// The oldest turn has been played to all.
-    pub fn turn_ends(&self) {
+    /// The oldest turn, which began to be played at `began`, has been played to all.
+    pub fn turn_ends(&self, began: Instant) {
         let Some(Play { under_way, .. }) = self.turns.borrow_mut().pop_front() else { return };
         under_way.fetch_sub(1, Ordering::AcqRel);
         let now = self.clock.now();
-        let took = self.turn_began.take().map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+        let took = now.saturating_duration_since(began);
         self.load.borrow_mut().turn(took, now);
         self.tell_strain();
         self.metrics.turn_played(took);
-        self.joining.notify_one();
-    }
-
-    /// Whether a turn is being played.
-    #[must_use]
-    pub fn is_playing(&self) -> bool {
-        self.turn_began.get().is_some()
     }
 
     /// The heavy step whose turn it is.

@@ -310,57 +310,46 @@ fn ready_of<T>(poll: Poll<Option<T>>) -> Option<T> {
     }
 }
 
-/// Takes the heavy steps of joins, one after the other and none while a turn is played, so that a worker with much audio to send joins
-/// few, and an idle one as many as come.
+/// Takes the heavy steps of joins one at a time, so that a worker with much audio to send joins few, and an idle one as many as come.
 async fn work_joins(hub: Rc<Hub>) {
     loop {
-        let step = if hub.is_playing() { None } else { hub.next_join() };
-        match step {
+        match hub.next_join() {
             Some(step) => step.take().await,
             None => hub.joining.notified().await,
         }
     }
 }
 
-/// Plays turns, to some of the audience at a time: datagrams and ticks are taken meanwhile.
+/// Plays turns, each without a break: what else there is to do can wait so long, what a turn needs stays in the caches, and every listener
+/// has the same place in each.
 async fn play_turns(hub: Rc<Hub>) {
     loop {
         let Some(turn) = hub.oldest_turn() else {
             hub.turned.notified().await;
             continue;
         };
-        hub.turn_begins();
-        let mut place = Some(0);
-        while let Some(from) = place {
-            place = play_to_some(&hub, &turn, from);
-            tokio::task::yield_now().await;
-        }
-        hub.turn_ends();
-        // However far behind: a heavy step goes between two turns.
+        let began = hub.clock.now();
+        play(&hub, &turn);
+        hub.turn_ends(began);
+        // However far behind: datagrams are taken and a heavy step goes between two turns.
         tokio::task::yield_now().await;
     }
 }
 
-/// Plays a turn to as many as packets leave at a time, from this place in the audience on; returns the place to go on from.
-fn play_to_some(hub: &Hub, turn: &AudioTurn, from: usize) -> Option<usize> {
-    let now = hub.clock.now();
+/// Plays a turn to all who listen.
+fn play(hub: &Hub, turn: &AudioTurn) {
     let mut changed = Vec::new();
-    let audience = hub.audience.borrow();
-    let end = audience.capacity();
-    let mut played = 0;
-    let mut place = from;
-    while place < end && played < BATCH {
-        if let Some(seat) = audience.get(place) {
-            played += 1;
-            if seat.borrow_mut().play(turn, now) {
-                changed.push(seat.clone());
-            }
+    let mut now = hub.clock.now();
+    for (played, (_, seat)) in hub.audience.borrow().iter().enumerate() {
+        // As often as packets leave.
+        if played % BATCH == 0 {
+            now = hub.clock.now();
         }
-        place += 1;
+        if seat.borrow_mut().play(turn, now) {
+            changed.push(seat.clone());
+        }
     }
-    drop(audience);
     changed.iter().for_each(Seat::settle);
-    (place < end).then_some(place)
 }
 
 /// Ticks sessions when their deadlines come.
