@@ -4,7 +4,7 @@
 # usage: load.sh path/to/voxcast
 set -euo pipefail
 bin=$1
-: "${LISTENERS:=100 500 1000 2000 4000}" "${FOR:=60s}" "${SILENT=2000}" "${CHURNING=1000}" "${CHURN:=100}" "${RAMP:=200}" "${DIR:=.}"
+: "${LISTENERS:=100 500 1000 2000 4000}" "${FOR:=60s}" "${SILENT=2000}" "${CHURNING=2000}" "${CHURN:=200}" "${RAMP:=200}" "${DIR:=.}"
 . "$(dirname "$0")/server.sh"
 
 # A server of its own for each run, so that none pays for the one before. A run in which some were refused is a result too.
