@@ -1,4 +1,5 @@
-//! When each session next wants a tick: one queue per worker instead of one timer per session. It never reads a clock.
+//! When each session next wants a tick: one queue per worker instead of one timer per session, and the beat that keeps together what can
+//! wait. It never reads a clock.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};

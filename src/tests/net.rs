@@ -15,7 +15,7 @@ use str0m::rtp::RtpWrite;
 use str0m::rtp::rtcp::SenderInfo;
 
 use crate::engine::caller::{Caller, CallerEffect, CallerHost};
-use crate::engine::deadline::DeadlineQueue;
+use crate::engine::deadline::{Beat, DeadlineQueue};
 use crate::engine::demux::{Demux, DropReason, Path, Transport};
 use crate::engine::playout::AudienceNote;
 use crate::engine::session::{Effect, EndReason, Host, Input, Model, Profile, SessionCore, SessionState};
@@ -696,7 +696,10 @@ impl Net {
         }
         match wake {
             Ok(Some(at)) => {
-                self.deadlines.arm(key, at);
+                // As a worker with a crowd does.
+                let core = &self.seats[who.0].core;
+                let beat = Beat::new(zero(), ms(if core.is_waiting() { 5 } else { 20 }));
+                self.deadlines.arm(key, if core.is_exact(at) { at } else { beat.at_or_after(at) });
             }
             Ok(None) => self.deadlines.disarm(key),
             Err(error) => {
