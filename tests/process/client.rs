@@ -65,6 +65,12 @@ impl Socket {
         }
     }
 
+    /// Waits for a Ping frame, and answers it.
+    pub fn pinged(&mut self) {
+        while !matches!(self.ws.read().expect("a ping"), Message::Ping(_)) {}
+        self.ws.flush().expect("the connection is open");
+    }
+
     /// The Close frame's code, after whatever else comes.
     pub fn closed(&mut self) -> Option<u16> {
         loop {

@@ -247,6 +247,16 @@ fn a_stranger_who_says_nothing_is_shown_out() {
 }
 
 #[test]
+fn a_client_that_says_nothing_is_asked_again_and_again_and_stays() {
+    let server = Server::start(&[]);
+    let (mut socket, _) = Socket::greeted(server.http);
+    socket.pinged();
+    socket.pinged();
+    socket.say(&json!({"type": "ping"}));
+    assert_eq!(socket.hear()["type"], "pong");
+}
+
+#[test]
 fn a_flood_is_cut_off() {
     let server = Server::start(&[]);
     let (mut socket, _) = Socket::greeted(server.http);
