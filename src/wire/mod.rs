@@ -1,6 +1,7 @@
-//! Floor 0, words and bytes: messages, ids, datagram classes, STUN peek, SDP text, media time. Pure: no state, no clock, no I/O.
+//! Floor 0, words and bytes: messages, ids, datagram classes, STUN peek, TCP framing, SDP text, media time. Pure: no state, no clock, no I/O.
 
 pub mod classify;
+pub mod framing;
 pub mod ids;
 pub mod media;
 pub mod opus;

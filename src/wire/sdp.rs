@@ -179,7 +179,7 @@ pub fn candidate_use(text: &str) -> CandidateUse {
     if priority.parse::<u32>().is_err() || port.parse::<u16>().is_err() || component.parse::<u16>().is_err() {
         return CandidateUse::Malformed;
     }
-    // Our TCP candidates are passive; none are offered yet, and an active peer's needs no pair of ours.
+    // Our TCP candidates are passive: a peer that connects to them needs no word of it, and we connect to nobody.
     let usable =
         component == "1" && transport.eq_ignore_ascii_case("udp") && address.parse::<std::net::IpAddr>().is_ok();
     if usable { CandidateUse::Usable } else { CandidateUse::NotForUs }
