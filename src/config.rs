@@ -316,7 +316,7 @@ fn with_help(arg: clap::Arg, notes: &str) -> clap::Arg {
 /// Streams generated audio to browsers over WebRTC.
 ///
 /// Start it, open the page that it prints, press Start, and hear a tone. Pages, WebSockets and the API are on PORT (TCP), audio
-/// is on the media port (UDP): open both in a firewall.
+/// is on the media port (UDP, and TCP where UDP is blocked): open both in a firewall.
 ///
 /// Every setting is a flag, an environment variable, or a line of .env in the current directory; the first of these that is there
 /// counts. An empty variable is as good as none.
@@ -386,7 +386,7 @@ struct ServeFlags {
     /// Threads that carry the audio, each with its own sessions: 1 to 64, or `cores` for as many as this process may use.
     #[arg(long, value_name = "N", help_heading = "Audio")]
     workers: Option<String>,
-    /// UDP port of the audio (ICE, DTLS, SRTP).
+    /// UDP and TCP port of the audio (ICE, DTLS, SRTP).
     ///
     /// 0 lets the system choose.
     #[arg(long, value_name = "PORT", help_heading = "Audio")]

@@ -1,6 +1,6 @@
 //! voxcast streams generated audio to browsers over WebRTC. This page is its architecture.
 //!
-//! A str0m sans-IO WebRTC core is driven by one actix actor per session over a shared UDP port, with a lock-free rtrb ring
+//! A str0m sans-IO WebRTC core is driven by one actix actor per session over a shared UDP and TCP port, with a lock-free rtrb ring
 //! between a real-time audio generator thread and Opus packetization.
 //!
 //! ```text
@@ -8,8 +8,8 @@
 //!  voices ──rtrb ring──▶ 20 ms blocks ─▶ Opus ─▶ shared frames ─▶ Worker ─▶ Session actor ─▶ SessionCore ─▶ Outbox
 //!    one ring per live voice             one encode per voice     (fan-out)  (one per peer)   (str0m)         │ sendmmsg
 //!                                                                               ▲                             ▼
-//!  browser ◀── WebSocket ── Ws actor (HTTP worker) ── messages ─────────────────┘                    shared UDP port
-//!  browser ──────────────── UDP datagram ──▶ Demux (class, ufrag, address) ──▶ Session actor
+//!  browser ◀── WebSocket ── Ws actor (HTTP worker) ── messages ─────────────────┘             shared UDP port, or TCP
+//!  browser ── UDP datagram or TCP frame ────▶ Demux (class, ufrag, address) ──▶ Session actor
 //! ```
 //!
 //! # Floors
@@ -18,7 +18,7 @@
 //!
 //! | folder | floor | what |
 //! |---|---|---|
-//! | `wire` | 0 | words and bytes: messages, ids, datagram classes, STUN peek, SDP text, media time |
+//! | `wire` | 0 | words and bytes: messages, ids, datagram classes, STUN peek, TCP framing, SDP text, media time |
 //! | `engine` | 1 | sans-IO machines: session core, demultiplexer, playout, the client's door, access |
 //! | `audio` | 1 | sound without network or clock: voices, generator, ring, pace, Opus |
 //! | `config.rs`, `logging.rs` | 1 | the operator's words, checked; what may be written down |

@@ -80,7 +80,7 @@ fn bounds(bytes: &[u8]) {
                 answer[8..20].fill(word[2]);
                 assert!(demux.route(path(255), &answer).is_ok(), "its answer is awaited");
             }
-            _ => demux.forget(key),
+            _ => drop(demux.forget(key)),
         }
         let (ufrags, paths) = demux.len();
         let sessions = usize::try_from(SESSIONS).expect("few");

@@ -414,7 +414,7 @@ impl World {
                 Effect::Register(ufrag) => demux.register(&ufrag, KEY),
                 Effect::Expect(transaction) => demux.expect(transaction, KEY),
                 Effect::Learn(path) => demux.learn(path, KEY),
-                Effect::Unroute => demux.forget(KEY),
+                Effect::Unroute => drop(demux.forget(KEY)),
                 Effect::Audience(AudienceNote::Join(tap)) => *audience.entry(tap).or_default() += 1,
                 Effect::Audience(AudienceNote::Leave(tap) | AudienceNote::Abandon(tap)) => {
                     *audience.entry(tap).or_default() -= 1;

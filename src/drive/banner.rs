@@ -30,7 +30,7 @@ pub fn banner(http: SocketAddr, media: u16, tls: bool, auth: &AuthMode, lan: Opt
     if matches!(auth, AuthMode::Dev { .. }) {
         line("", "drawn for this run; on this host \"devtoken\" works as well");
     }
-    line("media", &format!("UDP port {media}"));
+    line("media", &format!("UDP and TCP port {media}"));
     if let Some(there) = there {
         let target = format!("{there}#token={token}");
         if let Ok(code) = QrCode::new(&target) {
@@ -59,7 +59,7 @@ mod tests {
             "http://192.168.1.5:8080/",
             "correct-horse",
             "devtoken",
-            "UDP port 3479",
+            "UDP and TCP port 3479",
             "http://192.168.1.5:8080/#token=correct-horse",
             "█",
         ] {

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use actix::Addr;
 use bytes::Bytes;
 use slab::Slab;
-use str0m::net::Transmit;
+use str0m::net::{Protocol, Transmit};
 use tokio::sync::{Notify, oneshot};
 
 use crate::engine::deadline::{Beat, DeadlineQueue};
-use crate::engine::demux::{Demux, DropReason, Path};
+use crate::engine::demux::{Demux, DropReason, Path, Transport};
 use crate::engine::joins::JoinQueue;
 use crate::engine::load::Load;
 use crate::engine::neighbours::Neighbours;
@@ -32,6 +32,7 @@ use super::outbox::Outbox;
 use super::post::{Post, PostBox, Stray, Word};
 use super::seat::{Origin, Seat, SharedSeat};
 use super::session::{Admitted, FromClient, Session};
+use super::tcp::Connections;
 use super::udp::MediaSocket;
 use super::worker::Play;
 
@@ -126,6 +127,8 @@ pub struct Hub {
     pub candidates: Vec<SocketAddr>,
     /// Datagram to session.
     pub demux: RefCell<Demux>,
+    /// Connections of those who reach us by TCP.
+    pub connections: Connections,
     /// Sessions by their key.
     pub sessions: RefCell<HashMap<SessionKey, Resident>>,
     /// What is known of other workers.
@@ -178,6 +181,7 @@ impl Hub {
             audio,
             candidates: sockets.iter().map(|socket| socket.advertised).collect(),
             demux: RefCell::default(),
+            connections: Connections::default(),
             sessions: RefCell::default(),
             neighbours: RefCell::new(Neighbours::new(id, post.workers())),
             post_box: RefCell::new(post_box),
@@ -332,7 +336,9 @@ impl Hub {
 
     /// Sends a datagram at the end of this turn of the loop, or sooner.
     pub fn send(&self, transmit: Transmit) {
-        if self.outbox.borrow_mut().push(transmit) {
+        if transmit.proto == Protocol::Tcp {
+            self.connections.push(transmit, &self.metrics, self.clock.now());
+        } else if self.outbox.borrow_mut().push(transmit) {
             self.filled.notify_one();
         }
     }
@@ -394,9 +400,17 @@ impl Hub {
         }
     }
 
+    /// The session's peer connection is gone: nothing leads to it any more.
+    pub fn unroute(&self, key: SessionKey) {
+        let paths = self.demux.borrow_mut().forget(key);
+        for path in paths.iter().filter(|path| path.transport == Transport::Tcp) {
+            self.connections.end(path.remote);
+        }
+    }
+
     /// Forgets a session that is over.
     pub fn forget(&self, key: SessionKey, id: &SessionId) {
-        self.demux.borrow_mut().forget(key);
+        self.unroute(key);
         self.deadlines.borrow_mut().disarm(key);
         self.sessions.borrow_mut().remove(&key);
         self.directory.remove(id);

@@ -41,7 +41,9 @@ struct Inner {
     bytes_in: Counter,
     bytes_out: Counter,
     drops: [Counter; DropReason::ALL.len()],
-    unsent: [(&'static str, Counter); 5],
+    unsent: [(&'static str, Counter); 7],
+    tcp_connections: Gauge,
+    tcp_closed: [(&'static str, Counter); 7],
     joins: Counter,
     join_duration: Histogram,
     lateness: Histogram,
@@ -75,6 +77,8 @@ impl Metrics {
             bytes_out: Counter::default(),
             drops: drops(&mut registry),
             unsent: unsent(&mut registry),
+            tcp_connections: Gauge::default(),
+            tcp_closed: tcp_closed(&mut registry),
             joins: Counter::default(),
             join_duration: Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]),
             lateness: Histogram::new([0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.06]),
@@ -89,6 +93,11 @@ impl Metrics {
             failures: Counter::default(),
         };
         registry.register("websockets", "Open WebSockets", inner.websockets.clone());
+        registry.register(
+            "tcp_connections",
+            "Connections to the media port that carry a session",
+            inner.tcp_connections.clone(),
+        );
         registry.register("received_packets", "Datagrams received on the media port", inner.packets_in.clone());
         registry.register("sent_packets", "Datagrams sent from the media port", inner.packets_out.clone());
         registry.register_with_unit(
@@ -178,9 +187,17 @@ impl Metrics {
 
     /// A datagram did not go out.
     pub fn unsent(&self, reason: &'static str) {
-        if let Some((_, counter)) = self.0.unsent.iter().find(|(known, _)| *known == reason) {
-            counter.inc();
-        }
+        count(&self.0.unsent, reason);
+    }
+
+    /// One connection to the media port more (1) or less (-1) is carried.
+    pub fn tcp_connection(&self, change: i64) {
+        self.0.tcp_connections.inc_by(change);
+    }
+
+    /// A connection to the media port ended, or was not let in.
+    pub fn tcp_closed(&self, reason: &'static str) {
+        count(&self.0.tcp_closed, reason);
     }
 
     /// A peer connection connected, so long after its offer.
@@ -242,11 +259,31 @@ fn drops(registry: &mut Registry) -> [Counter; DropReason::ALL.len()] {
     DropReason::ALL.map(|reason| family.get_or_create_owned(&Reason { reason: reason.to_string() }))
 }
 
-fn unsent(registry: &mut Registry) -> [(&'static str, Counter); 5] {
+fn unsent(registry: &mut Registry) -> [(&'static str, Counter); 7] {
+    let reasons = ["no_socket", "no_connection", "refused", "buffer_full", "too_long", "too_old", "unreachable"];
+    by_reason(registry, "unsent_packets", "Datagrams that did not leave", reasons)
+}
+
+fn tcp_closed(registry: &mut Registry) -> [(&'static str, Counter); 7] {
+    let reasons = ["by_peer", "by_us", "no_room", "not_ours", "silent", "stuck", "unproven"];
+    by_reason(registry, "tcp_closed", "Connections to the media port that ended", reasons)
+}
+
+fn by_reason<const N: usize>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    reasons: [&'static str; N],
+) -> [(&'static str, Counter); N] {
     let family = Family::<Reason, Counter>::default();
-    registry.register("unsent_packets", "Datagrams that the system did not take", family.clone());
-    ["no_socket", "refused", "buffer_full", "too_long", "unreachable"]
-        .map(|reason| (reason, family.get_or_create_owned(&Reason { reason: reason.into() })))
+    registry.register(name, help, family.clone());
+    reasons.map(|reason| (reason, family.get_or_create_owned(&Reason { reason: reason.into() })))
+}
+
+fn count(counters: &[(&'static str, Counter)], reason: &str) {
+    if let Some((_, counter)) = counters.iter().find(|(known, _)| *known == reason) {
+        counter.inc();
+    }
 }
 
 /// Shows the counters of the audio path, which are bare atomics because a real-time thread counts them.

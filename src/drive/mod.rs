@@ -16,6 +16,7 @@ pub mod post;
 pub mod seat;
 pub mod server;
 pub mod session;
+pub mod tcp;
 pub mod udp;
 pub mod worker;
 pub mod ws;

@@ -1,4 +1,5 @@
-//! What media workers send each other, through two bounded channels each: datagrams cost work, words do not. It decides nothing.
+//! What media workers send each other, and what the media port over TCP sends them, through bounded channels: one for each kind, because
+//! datagrams and connections cost work and words do not. It decides nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,8 +10,12 @@ use tokio::sync::mpsc;
 use crate::engine::demux::Path;
 use crate::wire::ids::WorkerId;
 
+use super::tcp::Arrival;
+
 /// What may wait for a worker of each kind: what a second of 2,000 strayed listeners sends.
 const WAITING: usize = 4096;
+/// Connections that may wait for a worker.
+const ARRIVING: usize = 256;
 
 /// A datagram that the kernel gave to the wrong worker.
 #[derive(Debug)]
@@ -47,6 +52,8 @@ pub enum Word {
 /// Where a worker's post arrives.
 #[derive(Debug)]
 pub struct PostBox {
+    /// Connections.
+    pub arrivals: mpsc::Receiver<Arrival>,
     /// Datagrams.
     pub strays: mpsc::Receiver<Stray>,
     /// Words.
@@ -55,6 +62,7 @@ pub struct PostBox {
 
 #[derive(Debug)]
 struct Way {
+    arrivals: mpsc::Sender<Arrival>,
     strays: mpsc::Sender<Stray>,
     words: mpsc::Sender<Word>,
 }
@@ -71,8 +79,11 @@ impl Post {
     #[must_use]
     pub fn new(workers: u8) -> (Self, Vec<PostBox>) {
         let way = |_| {
-            let (strays, words) = (mpsc::channel(WAITING), mpsc::channel(WAITING));
-            (Way { strays: strays.0, words: words.0 }, PostBox { strays: strays.1, words: words.1 })
+            let (arrivals, strays, words) = (mpsc::channel(ARRIVING), mpsc::channel(WAITING), mpsc::channel(WAITING));
+            (
+                Way { arrivals: arrivals.0, strays: strays.0, words: words.0 },
+                PostBox { arrivals: arrivals.1, strays: strays.1, words: words.1 },
+            )
         };
         let (ways, boxes): (Vec<_>, Vec<_>) = (0..workers).map(way).unzip();
         (Self { ways: ways.into(), workers }, boxes)
@@ -82,6 +93,12 @@ impl Post {
     #[must_use]
     pub fn workers(&self) -> u8 {
         self.workers
+    }
+
+    /// Hands a connection over, or says that there was no room for it. Its peer may connect again.
+    #[must_use]
+    pub fn arrive(&self, to: WorkerId, arrival: Arrival) -> bool {
+        self.ways.get(usize::from(to.0)).is_some_and(|way| way.arrivals.try_send(arrival).is_ok())
     }
 
     /// Forwards a datagram, or says that there was no room for it. It may be lost.

@@ -213,7 +213,7 @@ impl Seat {
                 Effect::Register(ufrag) => hub.demux.borrow_mut().register(&ufrag, *key),
                 Effect::Expect(transaction) => hub.expect(transaction, *key),
                 Effect::Learn(path) => hub.learn(path, *key, via),
-                Effect::Unroute => hub.demux.borrow_mut().forget(*key),
+                Effect::Unroute => hub.unroute(*key),
                 Effect::Audience(note) => hub.note(note),
                 Effect::Joined(took) => {
                     hub.metrics.joined(took);
@@ -256,7 +256,7 @@ impl Seat {
         tracing::error!(session = ?self.id, "a bug: the session is given up");
         self.over = true;
         self.hub.metrics.failure();
-        self.hub.demux.borrow_mut().forget(self.key);
+        self.hub.unroute(self.key);
         if let Some(note) = self.core.abandon() {
             self.hub.note(note);
         }

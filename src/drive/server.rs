@@ -38,7 +38,8 @@ use super::hub::Common;
 use super::limits;
 use super::metrics::{AudioCollector, Metrics};
 use super::post::{Post, PostBox};
-use super::udp::{MediaPort, MediaSocket, PortGuard, bind_all};
+use super::tcp::{Reception, Room, accept};
+use super::udp::{MediaPort, MediaSocket, bind_all};
 use super::worker::{Play, Retire, Worker};
 
 /// Connections that wait to be accepted.
@@ -53,6 +54,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 const HTTP_SECONDS: u64 = 3;
 /// WebSockets, idle connections and strangers together, beside the sessions.
 const CONNECTIONS_BESIDE: usize = 4096;
+/// One session in so many may have a connection to the media port over TCP: UDP is let through nearly everywhere.
+const TCP_SHARE: u32 = 2;
 
 /// Why the server did not start.
 #[derive(Debug, Error)]
@@ -87,7 +90,6 @@ pub enum ServeError {
 pub struct Server {
     http: ServerHandle,
     workers: Vec<Staff>,
-    _guard: PortGuard,
     draining: watch::Sender<bool>,
     audio: AudioEngine,
     /// Where HTTP listens.
@@ -105,13 +107,13 @@ impl Server {
         let clock = Clock;
         let connections = usize::try_from(config.max_sessions.get()).unwrap_or(usize::MAX);
         let connections = connections.saturating_add(CONNECTIONS_BESIDE);
-        limits::raise_open_files(connections);
+        limits::raise_open_files(connections.saturating_add(connections / TCP_SHARE as usize));
         let tls = config.tls.as_ref().map(tls_config).transpose()?;
         let listener = listen(config.host, config.port)?;
         let http_addr = listener.local_addr()?;
         let addresses = media_addresses(config.host, &config.public_ip).map_err(ServeError::Addresses)?;
         let bound = bind_all(&addresses, config.media_port, config.workers).map_err(ServeError::Media)?;
-        let MediaPort { sockets, port: media_port, guard } = bound;
+        let MediaPort { sockets, port: media_port, listeners: by_tcp } = bound;
         for socket in sockets.iter().take(1).flatten() {
             tracing::info!(address = %socket.advertised, "media address");
         }
@@ -138,7 +140,7 @@ impl Server {
             audio: audio.handle(),
             capacity: capacity.clone(),
             directory: directory.clone(),
-            post,
+            post: post.clone(),
         };
         let mut workers = Vec::with_capacity(sockets.len());
         for ((id, sockets), post_box) in (0..).map(WorkerId).zip(sockets).zip(boxes) {
@@ -146,6 +148,12 @@ impl Server {
         }
         let addresses = || workers.iter().map(|staff| staff.worker.clone()).collect::<Vec<_>>();
         drop(listeners.set(addresses()));
+
+        let room = Room::new(config.max_sessions.get().div_ceil(TCP_SHARE));
+        let reception = Reception { clock, metrics: metrics.clone(), room, post };
+        for listener in by_tcp {
+            actix::spawn(accept(listener, reception.clone()));
+        }
 
         let (draining, drained) = watch::channel(false);
         let gate = web::Data::new(Gate {
@@ -185,7 +193,7 @@ impl Server {
                 tracing::error!(%error, "HTTP server");
             }
         });
-        Ok(Self { http, workers, _guard: guard, draining, audio, http_addr, media_port })
+        Ok(Self { http, workers, draining, audio, http_addr, media_port })
     }
 
     /// What a person is shown.

@@ -1,8 +1,8 @@
-//! The media port: one UDP socket per address, read and written many datagrams at a time. It looks into none of them.
+//! The media port: bound over UDP and TCP on every address; the UDP sockets read and write many datagrams at a time. It looks into none.
 
 use std::convert::Infallible;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 
 use super::addresses::MediaAddress;
+use super::tcp::MediaListener;
 
 /// Datagrams written in one system call.
 pub const BATCH: usize = 64;
@@ -21,6 +22,8 @@ const FEW: usize = 4;
 pub const READS: usize = 16;
 /// Longer than any datagram of WebRTC, whose packets fit an Ethernet frame.
 const LONGEST: usize = 2048;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
 /// Kernel buffers wanted: a second of 2,000 listeners' reports, and a turn's packets to as many.
 const BUFFER: usize = 4 * 1024 * 1024;
 /// Less than this loses packets under load.
@@ -41,15 +44,9 @@ pub struct MediaPort {
     pub sockets: Vec<Vec<MediaSocket>>,
     /// The port.
     pub port: u16,
-    /// Keeps others off while the server runs.
-    pub guard: PortGuard,
-}
-
-/// The same port over TCP, bound and not listening. UDP sockets that share a port let every process of the same user in, unseen, and the
-/// kernel would give it a part of our datagrams; a port over TCP is one process's alone.
-#[derive(Debug)]
-pub struct PortGuard {
-    _sockets: Vec<Socket>,
+    /// The same port over TCP, one for each address. UDP sockets that share a port let every process of the same user in, unseen, and the
+    /// kernel would give it a part of our datagrams; a port over TCP is one process's alone.
+    pub listeners: Vec<MediaListener>,
 }
 
 /// Binds `port` on every address for each of so many workers. Port 0 takes one that the system chooses, the same for all.
@@ -72,7 +69,7 @@ pub fn bind_all(addresses: &[MediaAddress], port: u16, workers: u8) -> io::Resul
 
 fn bind_once(addresses: &[MediaAddress], mut port: u16, workers: u8) -> io::Result<MediaPort> {
     let mut sockets: Vec<Vec<MediaSocket>> = (0..workers).map(|_| Vec::with_capacity(addresses.len())).collect();
-    let mut guards = Vec::with_capacity(addresses.len());
+    let mut listeners = Vec::with_capacity(addresses.len());
     for MediaAddress { bound, advertised } in addresses {
         for (worker, sockets) in sockets.iter_mut().enumerate() {
             let told = |transport: &'static str, port| {
@@ -82,14 +79,15 @@ fn bind_once(addresses: &[MediaAddress], mut port: u16, workers: u8) -> io::Resu
             let socket = bind(*bound, port, workers > 1).map_err(told("UDP", port))?;
             port = socket.local_addr()?.port();
             if worker == 0 {
-                guards.push(bind_guard(*bound, port).map_err(told("TCP", port))?);
+                let listener = listen(*bound, port).map_err(told("TCP", port))?;
+                listeners.push(MediaListener { listener, advertised: SocketAddr::new(*advertised, port) });
             }
             sockets.push(MediaSocket { socket, advertised: SocketAddr::new(*advertised, port) });
         }
     }
     // Without an address there is no port either.
-    let port = if guards.is_empty() { 0 } else { port };
-    Ok(MediaPort { sockets, port, guard: PortGuard { _sockets: guards } })
+    let port = if listeners.is_empty() { 0 } else { port };
+    Ok(MediaPort { sockets, port, listeners })
 }
 
 fn bind(ip: IpAddr, port: u16, shared: bool) -> io::Result<UdpSocket> {
@@ -110,14 +108,18 @@ fn bind(ip: IpAddr, port: u16, shared: bool) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn bind_guard(ip: IpAddr, port: u16) -> io::Result<Socket> {
+fn listen(ip: IpAddr, port: u16) -> io::Result<TcpListener> {
     let address = SocketAddr::new(ip, port);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if ip.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    socket.set_nonblocking(true)?;
+    // Connections of a run before linger for a minute; a listener of another process is refused all the same.
+    socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
-    Ok(socket)
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Buffers for one reader.
@@ -386,6 +388,7 @@ mod tests {
         let addresses = [MediaAddress { bound: loopback, advertised: loopback }];
         let held = bind_all(&addresses, 0, 3).expect("a port is free");
         assert_eq!(held.sockets.iter().map(Vec::len).collect::<Vec<_>>(), [1; 3]);
+        assert_eq!(held.listeners.len(), 1);
         assert!(held.sockets.iter().flatten().all(|socket| socket.advertised == SocketAddr::new(loopback, held.port)));
         for workers in [1, 3] {
             let error = bind_all(&addresses, held.port, workers).expect_err("it is taken");

@@ -24,6 +24,7 @@ use super::hub::{Common, Hub, JoinStep, Resident};
 use super::post::{PostBox, Stray, Word};
 use super::seat::{Origin, Seat};
 use super::session::{Attach, Line, Session, Shutdown, ToClient};
+use super::tcp;
 use super::udp::{BATCH, Inbox, MediaSocket, READS};
 
 /// Turns of audio and requests that may wait for the worker.
@@ -241,7 +242,10 @@ fn take(hub: &Hub, path: Path, destination: SocketAddr, bytes: Option<&[u8]>) ->
 }
 
 /// Hands a datagram to a session of this worker.
-fn deliver(hub: &Hub, origin: Origin, bytes: &[u8]) -> Result<(), DropReason> {
+///
+/// # Errors
+/// Why it goes nowhere.
+pub(super) fn deliver(hub: &Hub, origin: Origin, bytes: &[u8]) -> Result<(), DropReason> {
     let key = hub.demux.borrow().route(origin.path, bytes)?;
     let seat = hub.sessions.borrow().get(&key).ok_or(DropReason::UnknownSource)?.seat.clone();
     if is_handshake(bytes) {
@@ -281,11 +285,13 @@ async fn collect(hub: Rc<Hub>) {
     const SOME: usize = READS;
     let mut taken = 0;
     loop {
-        let (mut word, mut stray) = (None, None);
+        let (mut word, mut stray, mut arrival) = (None, None, None);
         poll_fn(|cx| {
-            word = ready_of(hub.post_box.borrow_mut().words.poll_recv(cx));
-            stray = ready_of(hub.post_box.borrow_mut().strays.poll_recv(cx));
-            if word.is_some() || stray.is_some() { Poll::Ready(()) } else { Poll::Pending }
+            let mut post_box = hub.post_box.borrow_mut();
+            word = ready_of(post_box.words.poll_recv(cx));
+            stray = ready_of(post_box.strays.poll_recv(cx));
+            arrival = ready_of(post_box.arrivals.poll_recv(cx));
+            if word.is_some() || stray.is_some() || arrival.is_some() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         if let Some(word) = word {
@@ -293,6 +299,9 @@ async fn collect(hub: Rc<Hub>) {
         }
         if let Some(stray) = stray {
             accept(&hub, stray);
+        }
+        if let Some(arrival) = arrival {
+            actix::spawn(tcp::carry(hub.clone(), arrival));
         }
         taken += 1;
         if taken == SOME {

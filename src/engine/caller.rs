@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::config::{CryptoProvider, DtlsCert};
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
-use str0m::net::{Protocol, Receive, Transmit};
+use str0m::net::{Receive, TcpType, Transmit};
 use str0m::rtp::{RtpPacket, RtpWrite};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig, RtcError};
 
@@ -15,6 +15,7 @@ use crate::wire::sdp;
 use crate::wire::signal::CandidateInit;
 
 use super::crypto;
+use super::demux::Transport;
 
 /// What comes out of a caller.
 #[derive(Debug)]
@@ -56,6 +57,7 @@ impl Default for CallerHost {
 /// A client's peer connection.
 pub struct Caller {
     rtc: Rtc,
+    transport: Transport,
     pending: Option<SdpPendingOffer>,
     mids: Vec<Mid>,
 }
@@ -71,7 +73,14 @@ impl Caller {
     #[must_use]
     pub fn listener(host: &CallerHost, local: SocketAddr, now: Instant) -> (Self, String) {
         let config = config(host).clear_codecs().enable_opus(true, false);
-        Self::new(config, local, &[(MediaKind::Audio, Direction::RecvOnly)], now)
+        Self::new(config, (Transport::Udp, local), &[(MediaKind::Audio, Direction::RecvOnly)], now)
+    }
+
+    /// Listens to one Opus line by the connection that `local` has to the server (RFC 6544); returns the offer.
+    #[must_use]
+    pub fn listener_by_tcp(host: &CallerHost, local: SocketAddr, now: Instant) -> (Self, String) {
+        let config = config(host).clear_codecs().enable_opus(true, false);
+        Self::new(config, (Transport::Tcp, local), &[(MediaKind::Audio, Direction::RecvOnly)], now)
     }
 
     /// Sends and receives one audio and one video line (VP8).
@@ -80,22 +89,31 @@ impl Caller {
         let config = config(host).clear_codecs().enable_opus(true, false).enable_vp8(true);
         Self::new(
             config,
-            local,
+            (Transport::Udp, local),
             &[(MediaKind::Audio, Direction::SendRecv), (MediaKind::Video, Direction::SendRecv)],
             now,
         )
     }
 
-    fn new(config: RtcConfig, local: SocketAddr, lines: &[(MediaKind, Direction)], now: Instant) -> (Self, String) {
+    fn new(
+        config: RtcConfig,
+        (transport, local): (Transport, SocketAddr),
+        lines: &[(MediaKind, Direction)],
+        now: Instant,
+    ) -> (Self, String) {
         let mut rtc = config.build(now);
-        if let Ok(candidate) = Candidate::host(local, "udp") {
+        let candidate = match transport {
+            Transport::Udp => Candidate::host(local, "udp"),
+            Transport::Tcp => Candidate::builder().tcp().host(local).tcptype(TcpType::Active).build(),
+        };
+        if let Ok(candidate) = candidate {
             rtc.add_local_candidate(candidate);
         }
         let mut changes = rtc.sdp_api();
         let mids =
             lines.iter().map(|(kind, direction)| changes.add_media(*kind, *direction, None, None, None)).collect();
         let (offer, pending) = changes.apply().expect("lines were added");
-        (Self { rtc, pending: Some(pending), mids }, offer.to_sdp_string())
+        (Self { rtc, transport, pending: Some(pending), mids }, offer.to_sdp_string())
     }
 
     /// An offer that restarts ICE.
@@ -141,7 +159,7 @@ impl Caller {
         bytes: &[u8],
         now: Instant,
     ) -> Result<(), RtcError> {
-        let receive = Receive::new(Protocol::Udp, source, destination, bytes)?;
+        let receive = Receive::new(self.transport.protocol(), source, destination, bytes)?;
         self.rtc.handle_input(Input::Receive(now, receive))
     }
 

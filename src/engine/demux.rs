@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::net::SocketAddr;
 
+use str0m::net::Protocol;
 use thiserror::Error;
 
 use crate::wire::classify::{Class, classify};
@@ -11,12 +12,23 @@ use crate::wire::ids::SessionKey;
 use crate::wire::stun::{self, StunClass};
 
 /// The transport that a datagram came by.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Transport {
     /// The shared UDP socket.
     Udp,
     /// A framed TCP connection.
     Tcp,
+}
+
+impl Transport {
+    /// As str0m calls it.
+    #[must_use]
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Self::Udp => Protocol::Udp,
+            Self::Tcp => Protocol::Tcp,
+        }
+    }
 }
 
 /// Where a peer's datagrams come from.
@@ -110,19 +122,25 @@ impl Demux {
         }
     }
 
-    /// The session ended, or its `PeerConnection` did.
-    pub fn forget(&mut self, key: SessionKey) {
-        if let Some(owned) = self.owned.remove(&key) {
-            for ufrag in &owned.ufrags {
-                self.by_ufrag.remove(ufrag);
-            }
-            for path in &owned.paths {
-                self.by_path.remove(path);
-            }
-            for check in &owned.checks {
-                self.by_check.remove(check);
-            }
+    /// The session ended, or its `PeerConnection` did; returns the paths that led to it.
+    pub fn forget(&mut self, key: SessionKey) -> VecDeque<Path> {
+        let Some(Owned { ufrags, paths, checks }) = self.owned.remove(&key) else { return VecDeque::new() };
+        for ufrag in &ufrags {
+            self.by_ufrag.remove(ufrag);
         }
+        for path in &paths {
+            self.by_path.remove(path);
+        }
+        for check in &checks {
+            self.by_check.remove(check);
+        }
+        paths
+    }
+
+    /// Whether `path` leads anywhere.
+    #[must_use]
+    pub fn knows(&self, path: Path) -> bool {
+        self.by_path.contains_key(&path)
     }
 
     /// Whose `datagram` from `path` is.

@@ -7,7 +7,7 @@ use str0m::change::SdpOffer;
 use str0m::format::Codec;
 use str0m::ice::StunMessage;
 use str0m::media::{Direction, MediaKind, Mid, Pt};
-use str0m::net::{Receive, Transmit};
+use str0m::net::{Receive, TcpType, Transmit};
 use str0m::rtp::{Extension, RtpWrite};
 use str0m::{Candidate, IceCreds, Input, Rtc, RtcConfig};
 
@@ -99,7 +99,8 @@ impl Leg {
         // Nobody would ever take those of an echo.
         let express = Express::new(export.filter(|_| model == Model::Speaker));
         for addr in locals {
-            if let Ok(candidate) = Candidate::host(*addr, "udp") {
+            let by_tcp = Candidate::builder().tcp().host(*addr).tcptype(TcpType::Passive).build();
+            for candidate in [Candidate::host(*addr, "udp"), by_tcp].into_iter().flatten() {
                 rtc.add_local_candidate(candidate);
             }
         }

@@ -17,6 +17,13 @@ pub const PATHS: usize = 65_536;
 /// Checks of others whose answers are waited for; an answer comes within seconds.
 pub const CHECKS: usize = 16_384;
 
+/// Which of so many workers a check of ICE asks for, to whom nobody has spoken yet: by its ufrag.
+#[must_use]
+pub fn owner_of_check(datagram: &[u8], workers: u8) -> Option<WorkerId> {
+    let peek = stun::peek(datagram).filter(|peek| peek.class == StunClass::Request)?;
+    WorkerId::of_ufrag(peek.local_ufrag()?).filter(|worker| worker.0 < workers)
+}
+
 /// What one worker knows of the others.
 #[derive(Debug)]
 pub struct Neighbours {

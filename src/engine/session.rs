@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use str0m::media::{KeyframeRequestKind, MediaKind, Mid};
-use str0m::net::{Protocol, Receive, Transmit};
+use str0m::net::{Receive, Transmit};
 use str0m::rtp::RtpWrite;
 use str0m::{Event, Output};
 
@@ -19,7 +19,7 @@ use crate::wire::media::{AudioTurn, SAMPLE_RATE};
 use crate::wire::sdp;
 use crate::wire::signal::{CandidateInit, ClientMsg, Offer, OfferStyle, ServerMsg, SignalFault};
 
-use super::demux::{DropReason, Path, Transport};
+use super::demux::{DropReason, Path};
 use super::error::SessionError;
 use super::express::{Distrust, Template};
 pub use super::host::{Host, Model, Profile};
@@ -280,11 +280,9 @@ impl SessionCore {
         let (effects, host) = (&mut self.effects, &self.host);
         let mut refuse = || effects.push_back(Effect::Drop(DropReason::Refused));
         let Some(leg) = &mut self.leg else { return refuse() };
-        let proto = match path.transport {
-            Transport::Udp => Protocol::Udp,
-            Transport::Tcp => Protocol::Tcp,
+        let Ok(receive) = Receive::new(path.transport.protocol(), path.remote, destination, bytes) else {
+            return refuse();
         };
-        let Ok(receive) = Receive::new(proto, path.remote, destination, bytes) else { return refuse() };
         if classify(bytes) == Class::Stun {
             let input = str0m::Input::Receive(now, receive);
             if !leg.accepts_stun(host, bytes, &input, now) {

@@ -18,3 +18,4 @@ mod protocol;
 mod restart;
 mod resume;
 mod switch_stop;
+mod tcp;

@@ -169,6 +169,7 @@ struct Flight {
     order: u64,
     from: SocketAddr,
     to: SocketAddr,
+    transport: Transport,
     bytes: Vec<u8>,
 }
 
@@ -180,6 +181,8 @@ struct Seat {
     local: SocketAddr,
     /// The address that the server sees: another one behind a NAT.
     addr: SocketAddr,
+    /// How they talk.
+    transport: Transport,
     trickles: bool,
     /// The last offer.
     offer: String,
@@ -306,11 +309,19 @@ impl Net {
         self.listener_as(Profile { model: Model::Speaker, sdk: false }, false)
     }
 
+    /// A listener that has made its offer and has a connection to the server.
+    pub fn listener_by_tcp(&mut self) -> Who {
+        let addr = self.next_addr();
+        let (caller, offer) = Caller::listener_by_tcp(&self.callers, addr, self.now);
+        let profile = Profile { model: Model::Speaker, sdk: false };
+        self.seat(profile, false, (Transport::Tcp, addr), caller, &offer)
+    }
+
     /// A listener of some profile, whose offer may trickle.
     pub fn listener_as(&mut self, profile: Profile, trickles: bool) -> Who {
         let addr = self.next_addr();
         let (caller, offer) = Caller::listener(&self.callers, addr, self.now);
-        self.seat(profile, trickles, addr, caller, &offer)
+        self.seat(profile, trickles, (Transport::Udp, addr), caller, &offer)
     }
 
     /// A listener whose offer has something more in its audio section.
@@ -318,14 +329,14 @@ impl Net {
         let addr = self.next_addr();
         let (caller, offer) = Caller::listener(&self.callers, addr, self.now);
         let profile = Profile { model: Model::Speaker, sdk: false };
-        self.seat(profile, false, addr, caller, &format!("{offer}{lines}"))
+        self.seat(profile, false, (Transport::Udp, addr), caller, &format!("{offer}{lines}"))
     }
 
     /// A caller that sends and receives sound and picture, and has made its offer.
     pub fn echoer(&mut self, sdk: bool) -> Who {
         let addr = self.next_addr();
         let (caller, offer) = Caller::echoer(&self.callers, addr, self.now);
-        self.seat(Profile { model: Model::Echo, sdk }, false, addr, caller, &offer)
+        self.seat(Profile { model: Model::Echo, sdk }, false, (Transport::Udp, addr), caller, &offer)
     }
 
     /// A listener who is connected and hears `voice` from now on.
@@ -460,7 +471,8 @@ impl Net {
 
     /// A datagram comes to the server out of nowhere.
     pub fn inject(&mut self, from: SocketAddr, bytes: &[u8]) {
-        self.arrive(&Flight { at: self.now, order: 0, from, to: SERVER, bytes: bytes.to_vec() });
+        let transport = Transport::Udp;
+        self.arrive(&Flight { at: self.now, order: 0, from, to: SERVER, transport, bytes: bytes.to_vec() });
     }
 
     /// A datagram comes to a session, past the demultiplexer.
@@ -518,6 +530,15 @@ impl Net {
     /// The lines of the caller's offer.
     pub fn mids(&self, who: Who) -> &[Mid] {
         self.seats[who.0].caller.mids()
+    }
+
+    /// The session's last answer.
+    pub fn answer(&self, who: Who) -> &str {
+        let answer = self.record(who).said.iter().rev().find_map(|message| match message {
+            ServerMsg::WebrtcAnswer { sdp } | ServerMsg::Answer { sdp } => Some(sdp),
+            _ => None,
+        });
+        answer.expect("it was answered")
     }
 
     /// The caller's last offer.
@@ -586,7 +607,14 @@ impl Net {
         SocketAddr::from(([198, 51, 100, place], 50_000))
     }
 
-    fn seat(&mut self, profile: Profile, trickles: bool, addr: SocketAddr, caller: Caller, offer: &str) -> Who {
+    fn seat(
+        &mut self,
+        profile: Profile,
+        trickles: bool,
+        (transport, addr): (Transport, SocketAddr),
+        caller: Caller,
+        offer: &str,
+    ) -> Who {
         let who = Who(self.seats.len());
         let core = SessionCore::new(self.host.clone(), profile, vec![SERVER]);
         let record = Record::default();
@@ -595,6 +623,7 @@ impl Net {
             caller,
             local: addr,
             addr,
+            transport,
             trickles,
             offer: String::new(),
             awaits_answer: false,
@@ -715,6 +744,8 @@ impl Net {
         match effect {
             Effect::Transmit(transmit) => {
                 assert_eq!(transmit.source, SERVER, "sent from an address that is not ours");
+                assert_eq!(transmit.proto, self.seats[who.0].transport.protocol());
+
                 self.post(who, false, SERVER, transmit.destination, &transmit.contents);
             }
             Effect::Client(message) => self.hear_message(who, message),
@@ -800,8 +831,16 @@ impl Net {
 
     /// Puts a datagram on the link.
     fn post(&mut self, who: Who, up: bool, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
-        let Seat { dark, record, .. } = &mut self.seats[who.0];
+        let Seat { dark, record, transport, .. } = &mut self.seats[who.0];
+        let transport = *transport;
         record.sent.push(Sent { up, to, bytes: bytes.to_vec() });
+        if transport == Transport::Tcp && !*dark {
+            // All of it comes, in order.
+            let at = self.now + self.weather.delay;
+            self.flown += 1;
+            self.flights.push(Reverse(Flight { at, order: self.flown, from, to, transport, bytes: bytes.to_vec() }));
+            return;
+        }
         if *dark || self.dice.chance(self.weather.loss) {
             return;
         }
@@ -812,12 +851,12 @@ impl Net {
                 at += ms(45);
             }
             self.flown += 1;
-            self.flights.push(Reverse(Flight { at, order: self.flown, from, to, bytes: bytes.to_vec() }));
+            self.flights.push(Reverse(Flight { at, order: self.flown, from, to, transport, bytes: bytes.to_vec() }));
         }
     }
 
     fn arrive(&mut self, flight: &Flight) {
-        let Flight { from, to, bytes, .. } = flight;
+        let Flight { from, to, transport, bytes, .. } = flight;
         if *to != SERVER {
             if let Some(place) = self.seats.iter().position(|seat| seat.addr == *to) {
                 // An error is the caller's own affair: it shows by what it hears no more.
@@ -827,7 +866,7 @@ impl Net {
             }
             return;
         }
-        let path = Path { transport: Transport::Udp, remote: *from };
+        let path = Path { transport: *transport, remote: *from };
         match self.demux.route(path, bytes) {
             Ok(key) => {
                 let who = Who(usize::try_from(key.0).expect("a place"));

@@ -327,8 +327,9 @@ fn a_complete_answer_carries_our_candidates_and_a_trickled_one_lets_them_follow(
     let mut client = Client::listener();
     let said = client.say(&offer("webrtc_offer", &chromium_listener()));
     let [ServerMsg::WebrtcAnswer { sdp }] = &said[..] else { panic!("{said:?}") };
-    assert_eq!(sdp.matches("a=candidate:").count(), 1, "{sdp}");
-    assert!(sdp.contains(" 192.0.2.10 3479 typ host") && sdp.contains("a=end-of-candidates\r\n"), "{sdp}");
+    assert_eq!(sdp.matches("a=candidate:").count(), 2, "{sdp}");
+    assert_eq!(sdp.matches(" 192.0.2.10 3479 typ host").count(), 2, "by UDP and by TCP: {sdp}");
+    assert!(sdp.contains("a=end-of-candidates\r\n"), "{sdp}");
     assert!(sdp.contains("a=setup:passive") && sdp.contains("a=sendonly"), "{sdp}");
     assert!(sdp.contains("opus/48000/2") && !sdp.contains("PCMU"), "{sdp}");
     assert!(!sdp.lines().any(|line| line.ends_with(' ')) && sdp.ends_with("\r\n"));
@@ -337,18 +338,20 @@ fn a_complete_answer_carries_our_candidates_and_a_trickled_one_lets_them_follow(
     let said = client.say(&offer("offer", &chromium_listener()));
     let [
         ServerMsg::Answer { sdp },
-        ServerMsg::IceCandidate { candidate: Some(init) },
+        ServerMsg::IceCandidate { candidate: Some(udp) },
+        ServerMsg::IceCandidate { candidate: Some(tcp) },
         ServerMsg::IceCandidate { candidate: None },
     ] = &said[..]
     else {
         panic!("{said:?}")
     };
     assert!(!sdp.contains("candidate"), "{sdp}");
-    assert!(
-        init.candidate.starts_with("candidate:") && init.candidate.contains(" 192.0.2.10 3479 typ host"),
-        "{init:?}"
-    );
-    assert_eq!((init.sdp_mid.as_deref(), init.sdp_m_line_index), (Some("0"), Some(0)));
+    for (init, transport) in [(udp, "udp"), (tcp, "tcp")] {
+        let words: Vec<&str> = init.candidate.split(' ').collect();
+        assert!(words[0].starts_with("candidate:"), "{init:?}");
+        assert_eq!((words[2], &words[4..8]), (transport, &["192.0.2.10", "3479", "typ", "host"][..]));
+        assert_eq!((init.sdp_mid.as_deref(), init.sdp_m_line_index), (Some("0"), Some(0)));
+    }
 }
 
 #[test]

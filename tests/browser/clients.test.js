@@ -86,6 +86,16 @@ for (const ptime of [10, 40, 60]) {
   );
 }
 
+test("a client without UDP hears by TCP, from the same port", { timeout: 60_000 }, () =>
+  onPage(async (page) => {
+    await bareDocument(page, stage.server.url, fixture("tcp-client.js"));
+    await page.evaluate(([token, voice]) => /** @type {any} */ (window).byTcp.play(token, voice), /** @type {const} */ ([TOKEN, "sine-880"]));
+    await hearTone(page, 880);
+    const pair = await page.evaluate(() => /** @type {any} */ (window).byTcp.pair());
+    assert.deepEqual(pair, { local: "prflx tcp", remote: "host tcp" });
+  }),
+);
+
 test("the SDK's own suite passes, from another origin, three times in a row", { timeout: 150_000 }, async () => {
   const origin = await serveFiles({
     "/": { type: "text/html", body: `<!doctype html><title>sdk</title><script src="/sdk.js"></script>` },

@@ -1,18 +1,23 @@
 //! A client of our own: a blocking WebSocket, a UDP socket, a peer connection, and ears.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use serde_json::{Value, json};
 use socket2::SockRef;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 use voxcast::engine::caller::{Caller, CallerEffect, CallerHost};
+use voxcast::wire::framing;
 
 use super::heard::Heard;
 use super::server::{PATIENCE, TOKEN, now};
+
+/// How long a link is listened to before the peer connection has its turn again.
+const MOMENT: Duration = Duration::from_millis(2);
 
 /// A WebSocket and what came by it.
 pub struct Socket {
@@ -144,7 +149,58 @@ pub struct Listener {
     pub closed: bool,
     connected: bool,
     caller: Caller,
-    udp: UdpSocket,
+    link: Link,
+}
+
+/// What carries a listener's datagrams.
+enum Link {
+    Udp(UdpSocket),
+    /// The connection to the media port, and what has come of a frame that is not whole.
+    Tcp(TcpStream, BytesMut),
+}
+
+impl Link {
+    fn local(&self) -> SocketAddr {
+        match self {
+            Self::Udp(socket) => socket.local_addr(),
+            Self::Tcp(stream, _) => stream.local_addr(),
+        }
+        .expect("bound")
+    }
+
+    fn send(&self, to: SocketAddr, bytes: &[u8]) {
+        match self {
+            Self::Udp(socket) => drop(socket.send_to(bytes, to)),
+            Self::Tcp(stream, _) => {
+                // None when the server has reset it.
+                assert!(stream.peer_addr().is_ok_and(|peer| peer == to) || stream.peer_addr().is_err());
+                let header = framing::header(bytes.len()).expect("short");
+                // A server that has closed takes nothing more.
+                let _ = (&*stream).write_all(&[&header, bytes].concat());
+            }
+        }
+    }
+
+    /// The next datagram, if it comes soon.
+    fn receive(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+        let mut buffer = [0; 2048];
+        match self {
+            Self::Udp(socket) => {
+                let (length, source) = socket.recv_from(&mut buffer).ok()?;
+                Some((source, buffer[..length].to_vec()))
+            }
+            Self::Tcp(stream, input) => {
+                let source = stream.peer_addr().ok()?;
+                loop {
+                    if let Some(frame) = framing::next_frame(input).expect("the server frames well") {
+                        return Some((source, frame.to_vec()));
+                    }
+                    let length = stream.read(&mut buffer).ok().filter(|length| *length > 0)?;
+                    input.extend_from_slice(&buffer[..length]);
+                }
+            }
+        }
+    }
 }
 
 impl Listener {
@@ -156,11 +212,25 @@ impl Listener {
     }
 
     /// Offers on a socket that is let in already, and connects from the address that the socket has.
-    pub fn offer(mut socket: Socket, session: String) -> Self {
+    pub fn offer(socket: Socket, session: String) -> Self {
         let own = socket.ws.get_ref().local_addr().expect("connected").ip();
         let udp = UdpSocket::bind((own, 0)).expect("a port is free");
-        udp.set_read_timeout(Some(Duration::from_millis(2))).expect("a timeout");
-        let (mut caller, offer) = Caller::listener(&CallerHost::default(), udp.local_addr().expect("bound"), now());
+        udp.set_read_timeout(Some(MOMENT)).expect("a timeout");
+        let (caller, offer) = Caller::listener(&CallerHost::default(), udp.local_addr().expect("bound"), now());
+        Self::join((socket, session), Link::Udp(udp), caller, &offer)
+    }
+
+    /// Greets, offers, and connects by this connection to the media port.
+    pub fn connect_by(server: SocketAddr, stream: TcpStream) -> Self {
+        let (socket, acknowledged) = Socket::greeted(server);
+        let session = acknowledged["session_id"].as_str().expect("text").to_owned();
+        stream.set_read_timeout(Some(MOMENT)).expect("a timeout");
+        let local = stream.local_addr().expect("connected");
+        let (caller, offer) = Caller::listener_by_tcp(&CallerHost::default(), local, now());
+        Self::join((socket, session), Link::Tcp(stream, BytesMut::new()), caller, &offer)
+    }
+
+    fn join((mut socket, session): (Socket, String), link: Link, mut caller: Caller, offer: &str) -> Self {
         socket.say(&json!({"type": "webrtc_offer", "sdp": offer}));
         let answer = socket.hear();
         assert_eq!(answer["type"], "webrtc_answer", "{answer}");
@@ -168,7 +238,7 @@ impl Listener {
         caller.accept(&answer).expect("an answer");
         let heard = Heard::default();
         let mut listener =
-            Self { socket, session, answer, heard, said: Vec::new(), closed: false, connected: false, caller, udp };
+            Self { socket, session, answer, heard, said: Vec::new(), closed: false, connected: false, caller, link };
         assert!(listener.until(|listener| listener.connected), "never connected");
         listener
     }
@@ -188,6 +258,11 @@ impl Listener {
 
     pub fn start(&mut self, voice: &str) {
         self.socket.say(&json!({"type": "start", "voice_id": voice}));
+    }
+
+    /// Ends the session by its WebSocket, and listens on.
+    pub fn hang_up(&mut self) {
+        self.socket.ws.close(None).expect("the connection is open");
     }
 
     pub fn stop(&mut self) {
@@ -215,13 +290,12 @@ impl Listener {
     /// Listens until `done`; false when it never is.
     pub fn until(&mut self, done: impl Fn(&Self) -> bool) -> bool {
         let end = now() + PATIENCE;
-        let mut buffer = [0; 2048];
-        let local = self.udp.local_addr().expect("bound");
+        let local = self.link.local();
         while now() < end {
-            let Self { caller, udp, heard, connected, closed, .. } = self;
+            let Self { caller, link, heard, connected, closed, .. } = self;
             // A peer connection that has ended says so by `closed`.
             let ran = caller.run(now(), |effect| match effect {
-                CallerEffect::Transmit(transmit) => drop(udp.send_to(&transmit.contents, transmit.destination)),
+                CallerEffect::Transmit(transmit) => link.send(transmit.destination, &transmit.contents),
                 CallerEffect::Connected => *connected = true,
                 CallerEffect::Packet(packet) => heard.packet(&packet),
                 CallerEffect::KeyframeWanted(_) => {}
@@ -231,8 +305,8 @@ impl Listener {
             if done(self) {
                 return true;
             }
-            if let Ok((length, source)) = self.udp.recv_from(&mut buffer) {
-                drop(self.caller.receive(source, local, &buffer[..length], now()));
+            if let Some((source, bytes)) = self.link.receive() {
+                drop(self.caller.receive(source, local, &bytes, now()));
             }
             self.said.extend(self.socket.poll());
         }

@@ -23,6 +23,13 @@ pub fn request(server: SocketAddr, method: &str, path: &str, headers: &str) -> (
     (status, head.to_lowercase(), body.to_owned())
 }
 
+/// A counter or a gauge, with its labels; 0 when there is none.
+pub fn metric(server: SocketAddr, name: &str) -> u64 {
+    let (_, _, text) = request(server, "GET", "/metrics", "");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map_or(0, |value| value.parse().expect("a count"))
+}
+
 #[test]
 fn pages_and_health_are_served() {
     let server = Server::start(&[]);

@@ -9,4 +9,5 @@ mod lifecycle;
 mod server;
 mod signalling;
 mod sound;
+mod tcp;
 mod workers;

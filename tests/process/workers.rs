@@ -8,22 +8,15 @@ use voxcast::engine::caller::{Caller, CallerHost};
 
 use super::client::{Listener, Socket};
 use super::heard::pitch;
-use super::http::request;
+use super::http::metric;
 use super::server::{Server, TOKEN, now};
 
 /// Peers of each test. The kernel gives the datagrams of each to any worker: that those of all come straight to their own has a
 /// probability of 2^-16 with two.
 const PEERS: usize = 16;
 
-fn metric(server: &Server, name: &str) -> u64 {
-    let (_, _, text) = request(server.http, "GET", "/metrics", "");
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.map_or(0, |value| value.parse().expect("a count"))
-}
-
 /// A listener's whole story; returns the first character of its session's ICE ufrag, which names the worker.
-fn story(server: &Server) -> char {
-    let mut listener = Listener::connect(server.http);
+pub fn story(server: &Server, mut listener: Listener) -> char {
     let ufrag = listener.answer.split("a=ice-ufrag:").nth(1).expect("an answer has a ufrag");
     let worker = ufrag.chars().next().expect("it is not empty");
     listener.start("sine-440");
@@ -51,16 +44,21 @@ fn workers_serve_all(workers: usize) {
     let server = Server::start(&[("WORKERS", &count)]);
     let mut placed = BTreeMap::<char, usize>::new();
     std::thread::scope(|scope| {
-        let peers: Vec<_> = (0..PEERS).map(|_| scope.spawn(|| story(&server))).collect();
+        let peers: Vec<_> =
+            (0..PEERS).map(|_| scope.spawn(|| story(&server, Listener::connect(server.http)))).collect();
         for peer in peers {
             *placed.entry(peer.join().expect("every peer is served")).or_default() += 1;
         }
     });
     assert_eq!(placed.len(), workers, "{placed:?}");
     assert!(placed.values().all(|sessions| *sessions == PEERS / workers), "{placed:?}");
-    assert_eq!(metric(&server, "voxcast_forwarded_parcels_total") > 0, workers > 1);
+    assert_eq!(metric(server.http, "voxcast_forwarded_parcels_total") > 0, workers > 1);
     for reason in ["unknown_source", "mailbox_full"] {
-        assert_eq!(metric(&server, &format!("voxcast_dropped_packets_total{{reason=\"{reason}\"}}")), 0, "{reason}");
+        assert_eq!(
+            metric(server.http, &format!("voxcast_dropped_packets_total{{reason=\"{reason}\"}}")),
+            0,
+            "{reason}"
+        );
     }
     let mut listeners: Vec<Listener> = (0..workers).map(|_| Listener::connect(server.http)).collect();
     server.signal("TERM");
@@ -87,7 +85,7 @@ fn a_herd_that_offers_at_once_is_answered_and_disturbs_nobody() {
     for socket in &mut herd {
         assert_eq!(socket.hear()["type"], "webrtc_answer");
     }
-    assert_eq!(metric(&server, "voxcast_joins_waiting"), 0);
+    assert_eq!(metric(server.http, "voxcast_joins_waiting"), 0);
     first.whole(25);
     first.heard.assert_no_click(220.0);
 }
@@ -99,12 +97,13 @@ fn a_worker_with_a_crowd_serves_all_the_same() {
     let server = Server::start(&[("WORKERS", "1")]);
     let crowd: Vec<Socket> = (0..CROWD).map(|_| Socket::greeted(server.http).0).collect();
     std::thread::scope(|scope| {
-        let peers: Vec<_> = (0..PEERS).map(|_| scope.spawn(|| story(&server))).collect();
+        let peers: Vec<_> =
+            (0..PEERS).map(|_| scope.spawn(|| story(&server, Listener::connect(server.http)))).collect();
         for peer in peers {
             peer.join().expect("every peer is served");
         }
     });
-    assert_eq!(metric(&server, "voxcast_dropped_packets_total{reason=\"unknown_source\"}"), 0);
+    assert_eq!(metric(server.http, "voxcast_dropped_packets_total{reason=\"unknown_source\"}"), 0);
     drop(crowd);
 }
 

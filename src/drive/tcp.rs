@@ -1,0 +1,419 @@
+//! The media port over TCP (RFC 6544): accepts connections, finds each one's worker by its first frame, and moves bytes between the
+//! system and the machine that knows what they are. It decides nothing.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io::{self, IoSlice};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use nix::sys::socket::{MsgFlags, sendmsg};
+use socket2::SockRef;
+use str0m::net::{DatagramSend, Transmit};
+use thiserror::Error;
+use tokio::io::{AsyncReadExt as _, Interest};
+use tokio::sync::Notify;
+
+use crate::engine::access::ClientAddr;
+use crate::engine::demux::{DropReason, Path, Transport};
+use crate::engine::guests::Guests;
+use crate::engine::neighbours::owner_of_check;
+use crate::engine::stream::{PROOF, Stream, StreamEnd};
+use crate::wire::framing::{self, TooLong};
+
+use super::clock::Clock;
+use super::hub::Hub;
+use super::metrics::Metrics;
+use super::post::Post;
+use super::seat::Origin;
+use super::worker::deliver;
+
+/// Read in one system call at most: a peer sends checks and reports.
+const CHUNK: usize = 4096;
+/// Frames that one connection may bring before the others have their turn.
+const SOME: usize = 64;
+/// Pieces that one system call sends.
+const PIECES: usize = 16;
+/// Bytes that the system may keep beside those that are on their way: ten packets of audio. What is in there cannot be skipped any more.
+const UNSENT: u32 = 2048;
+/// Who takes no byte for so long, and does not even acknowledge one, is gone.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
+/// A listener that cannot accept, for want of files, must not spin.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// One address of the media port over TCP.
+#[derive(Debug)]
+pub struct MediaListener {
+    /// It listens and does not block.
+    pub listener: TcpListener,
+    /// As candidates name it.
+    pub advertised: SocketAddr,
+}
+
+/// How many connections there may be; shared by all addresses.
+#[derive(Clone, Debug)]
+pub struct Room(Arc<Mutex<Guests>>);
+
+impl Room {
+    /// Room for so many.
+    #[must_use]
+    pub fn new(most: u32) -> Self {
+        Self(Arc::new(Mutex::new(Guests::new(most))))
+    }
+
+    fn enter(&self, addr: ClientAddr) -> Option<Guest> {
+        self.lock().enter(addr).then(|| Guest { room: self.clone(), addr })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Guests> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's place; given back when it is dropped.
+#[derive(Debug)]
+pub struct Guest {
+    room: Room,
+    addr: ClientAddr,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.room.lock().leave(self.addr);
+    }
+}
+
+/// A connection on its way to the worker that its first frame names.
+#[derive(Debug)]
+pub struct Arrival {
+    stream: TcpStream,
+    remote: SocketAddr,
+    destination: SocketAddr,
+    first: BytesMut,
+    rest: BytesMut,
+    opened: Instant,
+    guest: Guest,
+}
+
+/// What accepting needs to know.
+#[derive(Clone, Debug)]
+pub struct Reception {
+    /// Reads time.
+    pub clock: Clock,
+    /// Counts.
+    pub metrics: Metrics,
+    /// How many there may be.
+    pub room: Room,
+    /// The way to the workers.
+    pub post: Post,
+}
+
+/// Accepts connections for as long as the runtime lives.
+///
+/// # Errors
+/// When the runtime does not take the listener.
+pub async fn accept(MediaListener { listener, advertised }: MediaListener, reception: Reception) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    loop {
+        match listener.accept().await {
+            Ok((stream, remote)) => match reception.room.enter(ClientAddr::new(remote.ip())) {
+                Some(guest) => drop(actix::spawn(receive(stream, remote, advertised, guest, reception.clone()))),
+                None => reception.metrics.tcp_closed("no_room"),
+            },
+            Err(error) => {
+                tracing::debug!(%error, "media port over TCP");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Waits for a connection's first frame, and hands it to the worker that this names.
+async fn receive(
+    mut stream: tokio::net::TcpStream,
+    remote: SocketAddr,
+    destination: SocketAddr,
+    guest: Guest,
+    Reception { clock, metrics, post, .. }: Reception,
+) {
+    let opened = clock.now();
+    let mut rest = BytesMut::new();
+    let frame = async {
+        loop {
+            if let Some(first) = framing::next_frame(&mut rest)? {
+                return Ok::<_, End>(first);
+            }
+            rest.reserve(CHUNK);
+            if stream.read_buf(&mut rest).await? == 0 {
+                return Err(End::Closed);
+            }
+        }
+    };
+    let end = match tokio::time::timeout(PROOF, frame).await {
+        Err(_) => End::Over(StreamEnd::Unproven),
+        Ok(Err(end)) => end,
+        Ok(Ok(first)) => match owner_of_check(&first, post.workers()).zip(stream.into_std().ok()) {
+            None => End::Dropped(DropReason::UnknownUfrag),
+            Some((worker, stream)) => {
+                let arrival = Arrival { stream, remote, destination, first, rest, opened, guest };
+                if post.arrive(worker, arrival) {
+                    return;
+                }
+                End::Dropped(DropReason::MailboxFull)
+            }
+        },
+    };
+    metrics.tcp_closed(end.name());
+}
+
+/// Why a connection ended.
+#[derive(Debug, Error)]
+enum End {
+    #[error("closed")]
+    Closed,
+    #[error("broken: {0}")]
+    Broken(#[from] io::Error),
+    #[error(transparent)]
+    Garbled(#[from] TooLong),
+    #[error(transparent)]
+    Over(#[from] StreamEnd),
+    #[error(transparent)]
+    Dropped(DropReason),
+    #[error("dismissed")]
+    Dismissed,
+}
+
+impl End {
+    /// For counters.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Closed | Self::Broken(_) => "by_peer",
+            Self::Garbled(_) | Self::Dropped(_) => "not_ours",
+            Self::Over(StreamEnd::Unproven) => "unproven",
+            Self::Over(StreamEnd::Silent) => "silent",
+            Self::Over(StreamEnd::Stuck) => "stuck",
+            Self::Dismissed => "by_us",
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Contents(DatagramSend);
+
+impl std::ops::Deref for Contents {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A worker's connections, by their peer's address.
+#[derive(Debug, Default)]
+pub struct Connections(RefCell<HashMap<SocketAddr, Rc<Connection>>>);
+
+impl Connections {
+    /// Puts a datagram on its connection's end.
+    pub fn push(&self, transmit: Transmit, metrics: &Metrics, now: Instant) {
+        let connections = self.0.borrow();
+        let connection = connections.get(&transmit.destination).filter(|known| known.destination == transmit.source);
+        let Some(connection) = connection else { return metrics.unsent("no_connection") };
+        let mut stream = connection.stream.borrow_mut();
+        if stream.push(Contents(transmit.contents), now) {
+            connection.woken.notify_one();
+        }
+        count_skipped(&mut stream, metrics);
+    }
+
+    /// Ends the connection of this peer, if there is one.
+    pub fn end(&self, remote: SocketAddr) {
+        if let Some(connection) = self.0.borrow().get(&remote) {
+            connection.end();
+        }
+    }
+
+    fn insert(&self, remote: SocketAddr, connection: Rc<Connection>) {
+        if let Some(old) = self.0.borrow_mut().insert(remote, connection) {
+            old.end();
+        }
+    }
+
+    fn remove(&self, remote: SocketAddr, connection: &Rc<Connection>) {
+        let mut connections = self.0.borrow_mut();
+        if connections.get(&remote).is_some_and(|known| Rc::ptr_eq(known, connection)) {
+            connections.remove(&remote);
+        }
+    }
+}
+
+/// One connection, as its task and its worker's sessions share it.
+#[derive(Debug)]
+struct Connection {
+    destination: SocketAddr,
+    stream: RefCell<Stream<Contents>>,
+    /// There is something to send, or it is over.
+    woken: Notify,
+    over: Cell<bool>,
+}
+
+impl Connection {
+    fn end(&self) {
+        self.over.set(true);
+        self.woken.notify_one();
+    }
+}
+
+/// Carries a connection's frames to and fro until one end has enough. For the worker's own thread.
+pub async fn carry(hub: Rc<Hub>, arrival: Arrival) {
+    let Arrival { stream: socket, remote, destination, first, rest, opened, guest } = arrival;
+    let Ok(socket) = tokio::net::TcpStream::from_std(socket) else { return };
+    let connection = Rc::new(Connection {
+        destination,
+        stream: RefCell::new(Stream::new(rest, opened)),
+        woken: Notify::new(),
+        over: Cell::new(false),
+    });
+    hub.connections.insert(remote, connection.clone());
+    hub.metrics.tcp_connection(1);
+    let Err(end) = serve(&hub, &socket, &connection, remote, first).await;
+    hub.connections.remove(remote, &connection);
+    hub.metrics.tcp_connection(-1);
+    hub.metrics.tcp_closed(end.name());
+    tracing::debug!(%remote, reason = %end, "connection over");
+    drop(guest);
+}
+
+async fn serve(
+    hub: &Hub,
+    socket: &tokio::net::TcpStream,
+    connection: &Connection,
+    remote: SocketAddr,
+    first: BytesMut,
+) -> Result<Infallible, End> {
+    let path = Path { transport: Transport::Tcp, remote };
+    let origin = Origin { path, via: None, destination: connection.destination };
+    limit(socket)?;
+    take(hub, connection, origin, &first)?;
+    loop {
+        let more = take_frames(hub, connection, origin)?;
+        write(hub, socket, connection)?;
+        if more {
+            tokio::task::yield_now().await;
+            continue;
+        }
+        let (waiting, (deadline, why)) = {
+            let stream = connection.stream.borrow();
+            (stream.is_waiting(), stream.deadline())
+        };
+        let interest = if waiting { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        tokio::select! {
+            ready = socket.ready(interest) => {
+                if ready?.is_readable() && !read(hub, socket, connection)? {
+                    return Err(End::Closed);
+                }
+            }
+            () = connection.woken.notified() => {
+                if connection.over.get() {
+                    // Goodbyes go first.
+                    write(hub, socket, connection)?;
+                    return Err(End::Dismissed);
+                }
+            }
+            () = tokio::time::sleep_until(deadline.into()) => return Err(why.into()),
+        }
+    }
+}
+
+/// Hands over frames that have come whole, [`SOME`] at the most; returns whether there may be more.
+fn take_frames(hub: &Hub, connection: &Connection, origin: Origin) -> Result<bool, End> {
+    for _ in 0..SOME {
+        let frame = connection.stream.borrow_mut().next_frame()?;
+        let Some(bytes) = frame else { return Ok(false) };
+        take(hub, connection, origin, &bytes)?;
+    }
+    Ok(true)
+}
+
+fn take(hub: &Hub, connection: &Connection, origin: Origin, bytes: &[u8]) -> Result<(), End> {
+    hub.metrics.received(bytes.len());
+    if let Err(reason) = deliver(hub, origin, bytes) {
+        hub.metrics.drop(reason);
+        // Whatever else comes by a connection that is nobody's belongs to nobody, either.
+        if reason != DropReason::MailboxFull {
+            return Err(End::Dropped(reason));
+        }
+    }
+    let mut stream = connection.stream.borrow_mut();
+    if !stream.is_proven() && hub.demux.borrow().knows(origin.path) {
+        stream.prove();
+    }
+    Ok(())
+}
+
+/// Nothing waits for company, little waits in the system, and who takes nothing is found out.
+fn limit(socket: &tokio::net::TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))
+}
+
+/// Reads what is there, a chunk at most; returns whether the peer may send more.
+fn read(hub: &Hub, socket: &tokio::net::TcpStream, connection: &Connection) -> io::Result<bool> {
+    let mut stream = connection.stream.borrow_mut();
+    let input = stream.input();
+    input.reserve(CHUNK);
+    match socket.try_read_buf(input) {
+        Ok(0) => Ok(false),
+        Ok(_) => {
+            stream.heard(hub.clock.now());
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends what the system takes of what waits.
+fn write(hub: &Hub, socket: &tokio::net::TcpStream, connection: &Connection) -> io::Result<()> {
+    let now = hub.clock.now();
+    let mut stream = connection.stream.borrow_mut();
+    stream.forget_stale(now);
+    while stream.is_waiting() {
+        let sent = {
+            let mut slices = [IoSlice::new(&[]); PIECES];
+            let mut count = 0;
+            for (slice, piece) in slices.iter_mut().zip(stream.pieces()) {
+                *slice = IoSlice::new(piece);
+                count += 1;
+            }
+            // Each call ends a record, so that the limit of what is unsent is looked at before the next one: the system would append to
+            // a segment that has room without asking.
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_EOR;
+            socket.try_io(Interest::WRITABLE, || {
+                Ok(sendmsg::<()>(socket.as_raw_fd(), &slices[..count], &[], flags, None)?)
+            })
+        };
+        match sent {
+            Ok(bytes) => {
+                let (datagrams, payload) = stream.sent(bytes, now);
+                hub.metrics.sent(datagrams, payload);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    count_skipped(&mut stream, &hub.metrics);
+    Ok(())
+}
+
+fn count_skipped(stream: &mut Stream<Contents>, metrics: &Metrics) {
+    for _ in 0..stream.take_skipped() {
+        metrics.unsent("too_old");
+    }
+}
