@@ -20,6 +20,8 @@ const OURS: &str = "voxcast";
 
 /// Crates whose ordinary news is one line per packet or peer.
 const QUIET: [&str; 5] = ["str0m", "is", "dimpl", "sctp_proto", "actix_server"];
+/// Crates that warn of what strangers send: a line for each of their datagrams.
+const MUTE: [&str; 1] = ["stun_types"];
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -84,12 +86,20 @@ impl FromStr for LogFilter {
         }
         let capped = default.min(LevelFilter::INFO);
         let quiet = QUIET.map(|target| (target.to_owned(), capped.min(LevelFilter::WARN)));
+        let mute = MUTE.map(|target| (target.to_owned(), capped.min(LevelFilter::ERROR)));
         let asked = asked.into_iter().map(|(target, level)| {
             let cap = if target.starts_with(OURS) { LevelFilter::TRACE } else { LevelFilter::INFO };
             (target, level.min(cap))
         });
         // A later entry for the same target replaces an earlier one.
-        Ok(Self(Targets::new().with_default(capped).with_target(OURS, default).with_targets(quiet).with_targets(asked)))
+        Ok(Self(
+            Targets::new()
+                .with_default(capped)
+                .with_target(OURS, default)
+                .with_targets(quiet)
+                .with_targets(mute)
+                .with_targets(asked),
+        ))
     }
 }
 

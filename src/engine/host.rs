@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use str0m::config::{CryptoProvider, DtlsCert};
+use str0m::crypto::Sha1HmacProvider;
 
 use crate::wire::ids::{VoiceKey, WorkerId};
 use crate::wire::sdp::IceCredentials;
@@ -26,6 +27,30 @@ pub struct Profile {
     pub model: Model,
     /// Authenticated by `api_key`: an SDK, which is told of every generation.
     pub sdk: bool,
+}
+
+/// HMAC-SHA1 (RFC 2104), by the cryptography that str0m uses.
+#[derive(Clone, Copy)]
+pub struct Hmac(&'static dyn Sha1HmacProvider);
+
+impl Default for Hmac {
+    fn default() -> Self {
+        Self(str0m::crypto::from_feature_flags().sha1_hmac_provider)
+    }
+}
+
+impl std::fmt::Debug for Hmac {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hmac").finish_non_exhaustive()
+    }
+}
+
+impl Hmac {
+    /// That of `parts`, one after the other.
+    #[must_use]
+    pub fn sha1(self, key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
+        self.0.sha1_hmac(key, parts)
+    }
 }
 
 /// What all sessions of a worker share.

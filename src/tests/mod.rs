@@ -15,6 +15,7 @@ mod hostile;
 mod idle;
 mod lengths;
 mod protocol;
+mod relay;
 mod restart;
 mod resume;
 mod switch_stop;
