@@ -66,6 +66,9 @@ test-tools: build-tools
 	command -v npm > /dev/null || want+=" npm"; \
 	[ -x "$(CHROMIUM)" ] || want+=" chromium"; \
 	$(INSTALL)
+	@# A client of TURN that others wrote. It comes with a server, which must not take our port.
+	@command -v turnutils_uclient > /dev/null || { want=" coturn"; ($(INSTALL)) && \
+	{ ! command -v systemctl > /dev/null || $$([ "$$(id -u)" = 0 ] || echo sudo) systemctl disable --now -q coturn || true; }; }
 
 .PHONY: fmt
 fmt: ## Formats all Rust code

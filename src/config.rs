@@ -24,13 +24,15 @@ use crate::logging::{LogFilter, LogFormat};
 use crate::wire::ids::WorkerId;
 
 /// What stands for a variable that nobody set; also shown by `--help`. The others are off by default.
-const DEFAULTS: [(&str, &str); 8] = [
+const DEFAULTS: [(&str, &str); 10] = [
     ("HOST", "::"),
     ("PORT", "8080"),
     ("TRUSTED_PROXIES", "127.0.0.0/8,::1"),
     ("WORKERS", CORES),
     ("MAX_SESSIONS", "10000"),
     ("MEDIA_PORT", "3479"),
+    ("RELAY", "on"),
+    ("RELAY_PORT", "3478"),
     ("LOG", "info"),
     ("LOG_FORMAT", "human"),
 ];
@@ -74,6 +76,8 @@ pub struct Config {
     pub workers: u8,
     /// `MEDIA_PORT`: ICE, DTLS and SRTP. 0 lets the system choose.
     pub media_port: u16,
+    /// `RELAY` and `RELAY_PORT`: where the relay listens, if there is one. 0 lets the system choose.
+    pub relay_port: Option<u16>,
     /// `PUBLIC_IP`: what is advertised instead of the host's own addresses.
     pub public_ip: PublicIp,
     /// `LOG`, else `RUST_LOG`.
@@ -396,6 +400,16 @@ struct ServeFlags {
     /// For a machine behind a NAT or in a cloud. One IPv4 and one IPv6 address at most, parted by a comma.
     #[arg(long, value_name = "ADDRESSES", help_heading = "Audio")]
     public_ip: Option<String>,
+    /// Whether clients that cannot reach the media port may come through a relay of our own: on or off.
+    ///
+    /// It leads to this server's sessions only, and needs credentials that the server hands out by itself.
+    #[arg(long, value_name = "SWITCH", help_heading = "Audio")]
+    relay: Option<String>,
+    /// UDP and TCP port of the relay (TURN).
+    ///
+    /// 0 lets the system choose.
+    #[arg(long, value_name = "PORT", help_heading = "Audio")]
+    relay_port: Option<String>,
     /// What is logged to standard error: off, error, warn, info, debug or trace.
     ///
     /// Parts have levels of their own, as in `info,voxcast::drive=debug`. `RUST_LOG` is read where this is unset. Libraries are never
@@ -427,6 +441,15 @@ impl ServeFlags {
                 format!("{port} is PORT too, media needs a port of its own"),
             ));
         }
+        let relay_port = env.required("RELAY_PORT", self.relay_port, port_number)?;
+        let relay_port = env.required("RELAY", self.relay, on_or_off)?.then_some(relay_port);
+        if let Some(relay_port) = relay_port.filter(|relay| *relay != 0 && (*relay == port || *relay == media_port)) {
+            let whose = if relay_port == port { "PORT" } else { "MEDIA_PORT" };
+            return Err(ConfigError::variable(
+                "RELAY_PORT",
+                format!("{relay_port} is {whose} too, the relay needs a port of its own"),
+            ));
+        }
         let own_token = env.secret("AUTH_TOKEN", self.auth_token)?.filter(|token| token.expose() != DEV_TOKEN);
         let origins = env.parsed("ALLOWED_ORIGINS", self.allowed_origins, allowed_origins)?;
         let log = match env.parsed("LOG", self.log, str::parse::<LogFilter>)? {
@@ -443,6 +466,7 @@ impl ServeFlags {
             max_sessions: env.required("MAX_SESSIONS", self.max_sessions, max_sessions)?,
             workers: env.required("WORKERS", self.workers, workers)?,
             media_port,
+            relay_port,
             public_ip: env.parsed("PUBLIC_IP", self.public_ip, public_ip)?.unwrap_or_default(),
             log: log.unwrap_or_default(),
             log_format: env.required("LOG_FORMAT", self.log_format, log_format)?,
@@ -567,6 +591,14 @@ fn trusted_proxies(text: &str) -> Result<Vec<IpNet>, String> {
     list(text)
         .map(|item| net(item).map_err(|_| format!("{item:?} is not an address or a network such as 10.0.0.0/8")))
         .collect()
+}
+
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(format!("{text:?} is neither on nor off")),
+    }
 }
 
 fn public_ip(text: &str) -> Result<PublicIp, String> {

@@ -8,7 +8,10 @@ use arbitrary::Arbitrary;
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use voxcast::engine::stream::{AGE, BACKLOG, Stream};
-use voxcast::wire::framing::{self, HEADER, LONGEST};
+use voxcast::wire::framing::{Framing, LONGEST};
+
+/// Bytes before a frame.
+const HEADER: usize = 2;
 
 #[expect(clippy::disallowed_methods, reason = "an Instant can only be read; time in here is counted from this one")]
 static ZERO: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -23,7 +26,7 @@ enum Op {
 }
 
 fuzz_target!(|ops: Vec<Op>| {
-    let mut stream: Stream<Vec<u8>> = Stream::new(BytesMut::new(), *ZERO);
+    let mut stream: Stream<Vec<u8>> = Stream::new(Framing::Ice, BytesMut::new(), *ZERO);
     let mut now = *ZERO;
     let (mut read, mut frames) = (BytesMut::new(), Vec::new());
     let (mut pushed, mut left, mut wire) = (0_u64, 0_u64, BytesMut::new());
@@ -32,7 +35,7 @@ fuzz_target!(|ops: Vec<Op>| {
         match op {
             Op::Read(bytes) => take(&mut stream, &bytes, &mut read, &mut frames, &mut broken),
             Op::Frame(bytes) => {
-                let Some(header) = framing::header(bytes.len()) else { continue };
+                let Some(header) = Framing::Ice.header(bytes.len()) else { continue };
                 take(&mut stream, &[&header, &bytes[..]].concat(), &mut read, &mut frames, &mut broken);
             }
             Op::Push(first, length) => {
@@ -56,7 +59,7 @@ fuzz_target!(|ops: Vec<Op>| {
     }
     // What was read as a whole gives the same frames.
     let mut again = Vec::new();
-    while let Ok(Some(frame)) = framing::next_frame(&mut read) {
+    while let Ok(Some(frame)) = Framing::Ice.next_frame(&mut read) {
         again.push(frame);
     }
     assert_eq!(frames, again);

@@ -8,9 +8,15 @@ use qrcode::render::unicode::Dense1x2;
 
 use crate::engine::access::AuthMode;
 
-/// The text to print.
+/// The text to print: where HTTP, media and the relay listen.
 #[must_use]
-pub fn banner(http: SocketAddr, media: u16, tls: bool, auth: &AuthMode, lan: Option<IpAddr>) -> String {
+pub fn banner(
+    http: SocketAddr,
+    (media, relay): (u16, Option<u16>),
+    tls: bool,
+    auth: &AuthMode,
+    lan: Option<IpAddr>,
+) -> String {
     let scheme = if tls { "https" } else { "http" };
     let host = |ip: IpAddr| if http.ip().is_unspecified() { ip } else { http.ip() };
     let url = |ip: IpAddr| format!("{scheme}://{}/", SocketAddr::new(ip, http.port()));
@@ -31,6 +37,9 @@ pub fn banner(http: SocketAddr, media: u16, tls: bool, auth: &AuthMode, lan: Opt
         line("", "drawn for this run; on this host \"devtoken\" works as well");
     }
     line("media", &format!("UDP and TCP port {media}"));
+    if let Some(relay) = relay {
+        line("relay", &format!("UDP and TCP port {relay}"));
+    }
     if let Some(there) = there {
         let target = format!("{there}#token={token}");
         if let Ok(code) = QrCode::new(&target) {
@@ -53,13 +62,20 @@ mod tests {
     #[test]
     fn a_person_finds_the_address_the_token_and_the_code() {
         let auth = AuthMode::Dev { random: secret() };
-        let text = banner("[::]:8080".parse().unwrap(), 3479, false, &auth, Some("192.168.1.5".parse().unwrap()));
+        let text = banner(
+            "[::]:8080".parse().unwrap(),
+            (3479, Some(3478)),
+            false,
+            &auth,
+            Some("192.168.1.5".parse().unwrap()),
+        );
         for part in [
             "http://127.0.0.1:8080/",
             "http://192.168.1.5:8080/",
             "correct-horse",
             "devtoken",
             "UDP and TCP port 3479",
+            "UDP and TCP port 3478",
             "http://192.168.1.5:8080/#token=correct-horse",
             "█",
         ] {
@@ -71,7 +87,7 @@ mod tests {
     fn a_server_for_this_host_alone_shows_no_code() {
         let text = banner(
             "127.0.0.1:80".parse().unwrap(),
-            3479,
+            (3479, None),
             true,
             &AuthMode::Token(secret()),
             Some("192.168.1.5".parse().unwrap()),

@@ -11,9 +11,10 @@ use crate::engine::access::{Access, ClientAddr, Visitor};
 use crate::engine::attempts::Attempts;
 use crate::engine::deadline::Beat;
 use crate::engine::door::{Admission, Wishes};
+use crate::engine::ice_servers::IceServers;
 use crate::engine::session::Profile;
 use crate::wire::ids::SessionId;
-use crate::wire::signal::{SignalFault, VoiceCard};
+use crate::wire::signal::{IceServer, SignalFault, VoiceCard};
 
 use super::capacity::{Capacity, Directory};
 use super::clock::Clock;
@@ -39,6 +40,8 @@ pub struct Gate {
     pub capacity: Capacity,
     /// Which worker has which session.
     pub directory: Directory,
+    /// Tells clients of the relay, unless there is none.
+    pub ice_servers: Option<IceServers>,
     /// What can be heard.
     pub voices: Vec<VoiceCard>,
     /// Turns true when the server goes away.
@@ -77,6 +80,14 @@ impl Gate {
         let opened = worker.send(Open { place, profile, client, door }).await.map_err(|_| SignalFault::Internal)??;
         let id = opened.id.ok_or(SignalFault::Internal)?;
         Ok((opened, id))
+    }
+
+    /// What the client of a session is told for its peer connection.
+    #[must_use]
+    pub fn ice_servers(&self, knock: &Knock, id: &SessionId) -> Vec<IceServer> {
+        // Where a proxy is, the relay need not be.
+        let host = knock.host.as_deref().filter(|_| !knock.forwarded);
+        self.ice_servers.as_ref().map(|servers| servers.of(id, host, self.clock.now())).unwrap_or_default()
     }
 
     /// Asks access control about a token; `wrong` is what a wrong one is told.

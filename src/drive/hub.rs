@@ -20,6 +20,7 @@ use crate::engine::joins::JoinQueue;
 use crate::engine::load::Load;
 use crate::engine::neighbours::Neighbours;
 use crate::engine::playout::AudienceNote;
+use crate::engine::relay::{Relay, RelayParts, is_virtual};
 use crate::engine::session::Host;
 use crate::wire::ids::{SessionId, SessionKey, WorkerId};
 use crate::wire::media::AudioTurn;
@@ -30,6 +31,7 @@ use super::clock::Clock;
 use super::metrics::Metrics;
 use super::outbox::Outbox;
 use super::post::{Post, PostBox, Stray, Word};
+use super::relay;
 use super::seat::{Origin, Seat, SharedSeat};
 use super::session::{Admitted, FromClient, Session};
 use super::tcp::Connections;
@@ -59,6 +61,8 @@ pub struct Common {
     pub directory: Directory,
     /// The way to the other workers.
     pub post: Post,
+    /// What relays are made of, unless there are none.
+    pub relay: Option<RelayParts>,
 }
 
 /// A heavy step of a join, which waits in line.
@@ -129,6 +133,10 @@ pub struct Hub {
     pub demux: RefCell<Demux>,
     /// Connections of those who reach us by TCP.
     pub connections: Connections,
+    /// Connections of the relay's clients.
+    pub relay_connections: Connections,
+    /// The relay, unless there is none.
+    pub relay: Option<RefCell<Relay>>,
     /// Sessions by their key.
     pub sessions: RefCell<HashMap<SessionKey, Resident>>,
     /// What is known of other workers.
@@ -169,10 +177,17 @@ impl std::fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// An empty one for worker `id`, over `sockets`.
+    /// An empty one for worker `id`, over the sockets of the media port and of the relay.
     #[must_use]
-    pub fn new(id: WorkerId, common: Common, host: Arc<Host>, post_box: PostBox, sockets: &[Rc<MediaSocket>]) -> Self {
-        let Common { clock, metrics, audio, capacity, directory, post } = common;
+    pub fn new(
+        id: WorkerId,
+        common: Common,
+        host: Arc<Host>,
+        post_box: PostBox,
+        (sockets, relay_sockets): (&[Rc<MediaSocket>], &[Rc<MediaSocket>]),
+    ) -> Self {
+        let Common { clock, metrics, audio, capacity, directory, post, relay } = common;
+        let all: Vec<_> = sockets.iter().chain(relay_sockets).cloned().collect();
         let now = clock.now();
         Self {
             id,
@@ -182,6 +197,8 @@ impl Hub {
             candidates: sockets.iter().map(|socket| socket.advertised).collect(),
             demux: RefCell::default(),
             connections: Connections::default(),
+            relay_connections: Connections::default(),
+            relay: relay.map(|parts| RefCell::new(Relay::new(RelayParts { worker: id, ..parts }))),
             sessions: RefCell::default(),
             neighbours: RefCell::new(Neighbours::new(id, post.workers())),
             post_box: RefCell::new(post_box),
@@ -199,7 +216,7 @@ impl Hub {
             eager: Beat::new(now, EAGER),
             waiting: Cell::new(0),
             crowded: Cell::new(false),
-            outbox: RefCell::new(Outbox::new(sockets, metrics.clone())),
+            outbox: RefCell::new(Outbox::new(&all, metrics.clone())),
             directory,
             post,
             next_key: Cell::new(0),
@@ -338,7 +355,17 @@ impl Hub {
     pub fn send(&self, transmit: Transmit) {
         if transmit.proto == Protocol::Tcp {
             self.connections.push(transmit, &self.metrics, self.clock.now());
-        } else if self.outbox.borrow_mut().push(transmit) {
+        } else if is_virtual(transmit.destination.ip()) {
+            let done = relay::deliver(self, transmit.destination, transmit.source, &transmit.contents);
+            done.unwrap_or_else(|reason| self.metrics.relay_dropped(reason));
+        } else {
+            self.send_datagram(transmit);
+        }
+    }
+
+    /// Sends a datagram that leaves by a socket.
+    pub fn send_datagram(&self, transmit: Transmit) {
+        if self.outbox.borrow_mut().push(transmit) {
             self.filled.notify_one();
         }
     }
@@ -411,6 +438,7 @@ impl Hub {
     /// Forgets a session that is over.
     pub fn forget(&self, key: SessionKey, id: &SessionId) {
         self.unroute(key);
+        relay::session_ends(self, id);
         self.deadlines.borrow_mut().disarm(key);
         self.sessions.borrow_mut().remove(&key);
         self.directory.remove(id);

@@ -9,11 +9,12 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::engine::demux::DropReason;
+use crate::engine::relay::{Registry as RelayRegistry, RelayDrop};
 use crate::engine::session::SessionState;
 
 use super::audio::AudioHandle;
@@ -42,6 +43,9 @@ struct Inner {
     bytes_out: Counter,
     drops: [Counter; DropReason::ALL.len()],
     unsent: [(&'static str, Counter); 7],
+    relay_in: Counter,
+    relay_out: Counter,
+    relay_drops: [Counter; RelayDrop::ALL.len()],
     tcp_connections: Gauge,
     tcp_closed: [(&'static str, Counter); 7],
     joins: Counter,
@@ -77,6 +81,9 @@ impl Metrics {
             bytes_out: Counter::default(),
             drops: drops(&mut registry),
             unsent: unsent(&mut registry),
+            relay_in: Counter::default(),
+            relay_out: Counter::default(),
+            relay_drops: relay_drops(&mut registry),
             tcp_connections: Gauge::default(),
             tcp_closed: tcp_closed(&mut registry),
             joins: Counter::default(),
@@ -93,6 +100,8 @@ impl Metrics {
             failures: Counter::default(),
         };
         registry.register("websockets", "Open WebSockets", inner.websockets.clone());
+        registry.register("relay_received_packets", "Messages of the relay's clients", inner.relay_in.clone());
+        registry.register("relay_sent_packets", "Messages to the relay's clients", inner.relay_out.clone());
         registry.register(
             "tcp_connections",
             "Connections to the media port that carry a session",
@@ -190,6 +199,23 @@ impl Metrics {
         count(&self.0.unsent, reason);
     }
 
+    /// A client of the relay sent something.
+    pub fn relay_received(&self) {
+        self.0.relay_in.inc();
+    }
+
+    /// A client of the relay is sent something.
+    pub fn relay_sent(&self) {
+        self.0.relay_out.inc();
+    }
+
+    /// Something was of no use to the relay.
+    pub fn relay_dropped(&self, reason: RelayDrop) {
+        if let Some(place) = RelayDrop::ALL.iter().position(|known| *known == reason) {
+            self.0.relay_drops[place].inc();
+        }
+    }
+
     /// One connection to the media port more (1) or less (-1) is carried.
     pub fn tcp_connection(&self, change: i64) {
         self.0.tcp_connections.inc_by(change);
@@ -264,6 +290,12 @@ fn unsent(registry: &mut Registry) -> [(&'static str, Counter); 7] {
     by_reason(registry, "unsent_packets", "Datagrams that did not leave", reasons)
 }
 
+fn relay_drops(registry: &mut Registry) -> [Counter; RelayDrop::ALL.len()] {
+    let family = Family::<Reason, Counter>::default();
+    registry.register("relay_dropped_packets", "Messages and data that the relay passed on to nobody", family.clone());
+    RelayDrop::ALL.map(|reason| family.get_or_create_owned(&Reason { reason: reason.to_string() }))
+}
+
 fn tcp_closed(registry: &mut Registry) -> [(&'static str, Counter); 7] {
     let reasons = ["by_peer", "by_us", "no_room", "not_ours", "silent", "stuck", "unproven"];
     by_reason(registry, "tcp_closed", "Connections to the media port that ended", reasons)
@@ -310,6 +342,18 @@ impl Collector for AudioCollector {
             counter.encode(family.encode_family(&[("kind", kind)])?)?;
         }
         Ok(())
+    }
+}
+
+/// Shows how much of the relay is in use.
+#[derive(Debug)]
+pub struct RelayCollector(pub Arc<RelayRegistry>);
+
+impl Collector for RelayCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let gauge = ConstGauge::new(i64::try_from(self.0.len()).unwrap_or(i64::MAX));
+        let help = "Allocations at the relay";
+        gauge.encode(encoder.encode_descriptor("relay_allocations", help, None, gauge.metric_type())?)
     }
 }
 

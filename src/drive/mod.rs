@@ -13,6 +13,7 @@ pub mod load;
 pub mod metrics;
 pub mod outbox;
 pub mod post;
+pub mod relay;
 pub mod seat;
 pub mod server;
 pub mod session;

@@ -30,6 +30,9 @@ pub struct Stray {
     pub bytes: Bytes,
 }
 
+/// A session's name at the relay.
+pub type RelayUser = [u8; 12];
+
 /// What one worker tells another.
 #[derive(Clone, Copy, Debug)]
 pub enum Word {
@@ -39,6 +42,11 @@ pub enum Word {
         owner: WorkerId,
         /// Of what.
         path: Path,
+    },
+    /// This user of the relay has left.
+    Left {
+        /// Its name there.
+        user: RelayUser,
     },
     /// The answer to this check is the sender's.
     Expected {

@@ -326,8 +326,9 @@ mod tests {
             capacity: capacity.clone(),
             directory: Directory::default(),
             post,
+            relay: None,
         };
-        (Rc::new(Hub::new(WorkerId(0), common, host(1), boxes.remove(0), &[])), capacity)
+        (Rc::new(Hub::new(WorkerId(0), common, host(1), boxes.remove(0), (&[], &[]))), capacity)
     }
 
     fn session(hub: &Rc<Hub>, capacity: &Capacity) -> Resident {

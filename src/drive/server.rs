@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use actix::prelude::*;
 use actix_web::dev::ServerHandle;
@@ -21,7 +21,11 @@ use crate::audio::voices::voices;
 use crate::config::{Config, Host as ListenHost, TlsFiles};
 use crate::engine::access::Access;
 use crate::engine::attempts::Attempts;
+use crate::engine::credentials::TurnSecret;
 use crate::engine::deadline::Beat;
+use crate::engine::host::Hmac;
+use crate::engine::ice_servers::IceServers;
+use crate::engine::relay::{Nonces, Plan, Registry, RelayParts};
 use crate::engine::session::Host;
 use crate::wire::ids::WorkerId;
 use crate::wire::media::AudioTurn;
@@ -36,11 +40,11 @@ use super::gate::Gate;
 use super::http;
 use super::hub::Common;
 use super::limits;
-use super::metrics::{AudioCollector, Metrics};
+use super::metrics::{AudioCollector, Metrics, RelayCollector};
 use super::post::{Post, PostBox};
-use super::tcp::{Reception, Room, accept};
-use super::udp::{MediaPort, MediaSocket, bind_all};
-use super::worker::{Play, Retire, Worker};
+use super::tcp::{Reception, Room, Service, accept};
+use super::udp::{MediaPort, bind_all};
+use super::worker::{Play, Retire, Sockets, Worker};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -54,6 +58,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 const HTTP_SECONDS: u64 = 3;
 /// WebSockets, idle connections and strangers together, beside the sessions.
 const CONNECTIONS_BESIDE: usize = 4096;
+/// Allocations at the relay for each session that there may be: one for each transport and interface of a page that goes through it.
+const ALLOCATIONS: usize = 4;
 /// One session in so many may have a connection to the media port over TCP: UDP is let through nearly everywhere.
 const TCP_SHARE: u32 = 2;
 
@@ -71,6 +77,9 @@ pub enum ServeError {
     /// The media port could not be bound.
     #[error("MEDIA_PORT: {0}")]
     Media(io::Error),
+    /// The relay's port could not be bound.
+    #[error("RELAY_PORT: {0}; RELAY=off does without a relay")]
+    Relay(io::Error),
     /// The interfaces could not be listed.
     #[error("HOST: {0}")]
     Addresses(io::Error),
@@ -96,6 +105,8 @@ pub struct Server {
     pub http_addr: SocketAddr,
     /// The media port.
     pub media_port: u16,
+    /// The relay's port, if there is one.
+    pub relay_port: Option<u16>,
 }
 
 impl Server {
@@ -117,20 +128,23 @@ impl Server {
         for socket in sockets.iter().take(1).flatten() {
             tracing::info!(address = %socket.advertised, "media address");
         }
+        let relay_bound = config.relay_port.map(|port| bind_all(&addresses, port, config.workers));
+        let relay_bound = relay_bound.transpose().map_err(ServeError::Relay)?;
+        let relay_port = relay_bound.as_ref().map(|bound| bound.port);
+        let candidates: Vec<SocketAddr> = sockets.iter().take(1).flatten().map(|socket| socket.advertised).collect();
 
         let (metrics, mut registry) = Metrics::new();
         let listeners: Arc<OnceLock<Vec<Addr<Worker>>>> = Arc::default();
         let audio = start_audio(clock, metrics.clone(), config.workers, listeners.clone())?;
         registry.register_collector(Box::new(AudioCollector(audio.handle())));
 
-        let cards: Vec<VoiceCard> = voices()
-            .map(|(_, info)| VoiceCard {
-                id: info.id.into(),
-                name: info.name.into(),
-                description: info.description.into(),
-            })
-            .collect();
+        let cards = cards();
         let host = Host::new(entropy, WorkerId(0).letter(), cards.clone());
+        let relay = relay_port.map(|_| relay_parts(clock, &candidates, config));
+        if let Some(parts) = &relay {
+            registry.register_collector(Box::new(RelayCollector(parts.registry.clone())));
+        }
+        let ice_servers = relay.as_ref().zip(relay_port).map(|(parts, port)| ice_servers(parts, port, config));
         let capacity = Capacity::new(config.max_sessions.get(), config.workers);
         let directory = Directory::default();
         let (post, boxes) = Post::new(config.workers);
@@ -141,8 +155,13 @@ impl Server {
             capacity: capacity.clone(),
             directory: directory.clone(),
             post: post.clone(),
+            relay,
         };
         let mut workers = Vec::with_capacity(sockets.len());
+        let (relay_sockets, relay_by_tcp) =
+            relay_bound.map(|bound| (bound.sockets, bound.listeners)).unwrap_or_default();
+        let relay_sockets = relay_sockets.into_iter().chain(std::iter::repeat_with(Vec::new));
+        let sockets = sockets.into_iter().zip(relay_sockets).map(|(media, relay)| Sockets { media, relay });
         for ((id, sockets), post_box) in (0..).map(WorkerId).zip(sockets).zip(boxes) {
             workers.push(Staff::start(id, &common, host.of_worker(id.letter()), post_box, sockets).await?);
         }
@@ -152,7 +171,10 @@ impl Server {
         let room = Room::new(config.max_sessions.get().div_ceil(TCP_SHARE));
         let reception = Reception { clock, metrics: metrics.clone(), room, post };
         for listener in by_tcp {
-            actix::spawn(accept(listener, reception.clone()));
+            actix::spawn(accept(Service::Media, listener, reception.clone()));
+        }
+        for listener in relay_by_tcp {
+            actix::spawn(accept(Service::Relay, listener, reception.clone()));
         }
 
         let (draining, drained) = watch::channel(false);
@@ -165,6 +187,7 @@ impl Server {
             workers: addresses(),
             capacity,
             directory,
+            ice_servers,
             voices: cards,
             draining: drained,
             registry,
@@ -193,13 +216,13 @@ impl Server {
                 tracing::error!(%error, "HTTP server");
             }
         });
-        Ok(Self { http, workers, draining, audio, http_addr, media_port })
+        Ok(Self { http, workers, draining, audio, http_addr, media_port, relay_port })
     }
 
     /// What a person is shown.
     #[must_use]
     pub fn banner(&self, config: &Config) -> String {
-        banner(self.http_addr, self.media_port, config.tls.is_some(), &config.auth, lan_address())
+        banner(self.http_addr, (self.media_port, self.relay_port), config.tls.is_some(), &config.auth, lan_address())
     }
 
     /// Takes no more sessions, says goodbye to all, and stops; within 10 s.
@@ -222,6 +245,40 @@ impl Server {
     }
 }
 
+/// What the relays of a run share: secrets of this run, and what is ours.
+fn relay_parts(clock: Clock, candidates: &[SocketAddr], config: &Config) -> RelayParts {
+    let (mut secret, mut key) = ([0; 32], [0; 20]);
+    entropy(&mut secret);
+    entropy(&mut key);
+    let (now, hmac) = (clock.now(), Hmac::default());
+    let unix = clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let plan = Plan::new(config.workers);
+    let most = usize::try_from(config.max_sessions.get()).unwrap_or(usize::MAX).saturating_mul(ALLOCATIONS);
+    RelayParts {
+        worker: WorkerId(0),
+        plan,
+        registry: Arc::new(Registry::new(candidates, most)),
+        secret: TurnSecret::new(&secret, hmac),
+        nonces: Nonces::new(key, hmac, now),
+        entropy,
+        epoch: (now, unix),
+    }
+}
+
+/// The voices as clients see them.
+fn cards() -> Vec<VoiceCard> {
+    let of = |text: &str| text.to_owned();
+    voices()
+        .map(|(_, info)| VoiceCard { id: of(info.id), name: of(info.name), description: of(info.description) })
+        .collect()
+}
+
+fn ice_servers(parts: &RelayParts, port: u16, config: &Config) -> IceServers {
+    let public = config.public_ip.v4.map(IpAddr::V4).or(config.public_ip.v6.map(IpAddr::V6));
+    IceServers { secret: parts.secret.clone(), port, public, epoch: parts.epoch }
+}
+
+/// The threads of the audio, and the way from there to the workers.
 fn start_audio(
     clock: Clock,
     metrics: Metrics,
@@ -258,7 +315,7 @@ impl Staff {
         common: &Common,
         host: Host,
         post_box: PostBox,
-        sockets: Vec<MediaSocket>,
+        sockets: Sockets,
     ) -> Result<Self, ServeError> {
         let arbiter = Arbiter::new();
         let (tell, told) = tokio::sync::oneshot::channel();
@@ -344,7 +401,7 @@ mod tests {
 
     #[actix::test]
     async fn while_it_drains_it_is_alive_but_not_ready() {
-        let flags = ["voxcast", "--host=127.0.0.1", "--port=0", "--media-port=0"];
+        let flags = ["voxcast", "--host=127.0.0.1", "--port=0", "--media-port=0", "--relay-port=0"];
         let Ok(Command::Serve(config)) = config::read(flags, &|_| None, [7; 16]) else { panic!("sound settings") };
         let server = Server::start(&config).await.expect("it starts");
         let at = server.http_addr;

@@ -1,5 +1,5 @@
-//! The media port over TCP (RFC 6544): accepts connections, finds each one's worker by its first frame, and moves bytes between the
-//! system and the machine that knows what they are. It decides nothing.
+//! The media port (RFC 6544) and the relay (RFC 8656) over TCP: accepts connections, finds each one's worker, and moves bytes between
+//! the system and the machine that knows what they are. It decides nothing.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -23,13 +23,16 @@ use crate::engine::access::ClientAddr;
 use crate::engine::demux::{DropReason, Path, Transport};
 use crate::engine::guests::Guests;
 use crate::engine::neighbours::owner_of_check;
+use crate::engine::relay::{Client, Leg, RelayDrop};
 use crate::engine::stream::{PROOF, Stream, StreamEnd};
-use crate::wire::framing::{self, TooLong};
+use crate::wire::framing::{Framing, Unframed};
+use crate::wire::ids::WorkerId;
 
 use super::clock::Clock;
 use super::hub::Hub;
 use super::metrics::Metrics;
 use super::post::Post;
+use super::relay;
 use super::seat::Origin;
 use super::worker::deliver;
 
@@ -46,7 +49,16 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 /// A listener that cannot accept, for want of files, must not spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// One address of the media port over TCP.
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Service {
+    /// A session's datagrams.
+    Media,
+    /// A client of the relay.
+    Relay,
+}
+
+/// One address of the media port, or of the relay's, over TCP.
 #[derive(Debug)]
 pub struct MediaListener {
     /// It listens and does not block.
@@ -91,10 +103,12 @@ impl Drop for Guest {
 /// A connection on its way to the worker that its first frame names.
 #[derive(Debug)]
 pub struct Arrival {
+    service: Service,
     stream: TcpStream,
     remote: SocketAddr,
     destination: SocketAddr,
-    first: BytesMut,
+    /// What tells its worker, and what was read beyond that.
+    first: Option<BytesMut>,
     rest: BytesMut,
     opened: Instant,
     guest: Guest,
@@ -117,13 +131,30 @@ pub struct Reception {
 ///
 /// # Errors
 /// When the runtime does not take the listener.
-pub async fn accept(MediaListener { listener, advertised }: MediaListener, reception: Reception) -> io::Result<()> {
+pub async fn accept(
+    service: Service,
+    MediaListener { listener, advertised }: MediaListener,
+    reception: Reception,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
+    let mut turn = 0;
     loop {
         match listener.accept().await {
-            Ok((stream, remote)) => match reception.room.enter(ClientAddr::new(remote.ip())) {
-                Some(guest) => drop(actix::spawn(receive(stream, remote, advertised, guest, reception.clone()))),
-                None => reception.metrics.tcp_closed("no_room"),
+            Ok((stream, remote)) => match (reception.room.enter(ClientAddr::new(remote.ip())), service) {
+                (Some(guest), Service::Media) => {
+                    actix::spawn(receive(stream, remote, advertised, guest, reception.clone()));
+                }
+                (Some(guest), Service::Relay) => {
+                    let (opened, rest) = (reception.clock.now(), BytesMut::new());
+                    let Ok(stream) = stream.into_std() else { continue };
+                    let arrival =
+                        Arrival { service, stream, remote, destination: advertised, first: None, rest, opened, guest };
+                    turn = (turn + 1) % reception.post.workers();
+                    if !reception.post.arrive(WorkerId(turn), arrival) {
+                        reception.metrics.tcp_closed(End::Dropped(DropReason::MailboxFull).name());
+                    }
+                }
+                (None, _) => reception.metrics.tcp_closed("no_room"),
             },
             Err(error) => {
                 tracing::debug!(%error, "media port over TCP");
@@ -145,7 +176,7 @@ async fn receive(
     let mut rest = BytesMut::new();
     let frame = async {
         loop {
-            if let Some(first) = framing::next_frame(&mut rest)? {
+            if let Some(first) = Framing::Ice.next_frame(&mut rest)? {
                 return Ok::<_, End>(first);
             }
             rest.reserve(CHUNK);
@@ -160,7 +191,8 @@ async fn receive(
         Ok(Ok(first)) => match owner_of_check(&first, post.workers()).zip(stream.into_std().ok()) {
             None => End::Dropped(DropReason::UnknownUfrag),
             Some((worker, stream)) => {
-                let arrival = Arrival { stream, remote, destination, first, rest, opened, guest };
+                let (service, first) = (Service::Media, Some(first));
+                let arrival = Arrival { service, stream, remote, destination, first, rest, opened, guest };
                 if post.arrive(worker, arrival) {
                     return;
                 }
@@ -179,11 +211,13 @@ enum End {
     #[error("broken: {0}")]
     Broken(#[from] io::Error),
     #[error(transparent)]
-    Garbled(#[from] TooLong),
+    Garbled(#[from] Unframed),
     #[error(transparent)]
     Over(#[from] StreamEnd),
     #[error(transparent)]
     Dropped(DropReason),
+    #[error("of no use to the relay: {0}")]
+    Unrelayed(RelayDrop),
     #[error("dismissed")]
     Dismissed,
 }
@@ -193,7 +227,7 @@ impl End {
     fn name(&self) -> &'static str {
         match self {
             Self::Closed | Self::Broken(_) => "by_peer",
-            Self::Garbled(_) | Self::Dropped(_) => "not_ours",
+            Self::Garbled(_) | Self::Dropped(_) | Self::Unrelayed(_) => "not_ours",
             Self::Over(StreamEnd::Unproven) => "unproven",
             Self::Over(StreamEnd::Silent) => "silent",
             Self::Over(StreamEnd::Stuck) => "stuck",
@@ -254,6 +288,8 @@ impl Connections {
 /// One connection, as its task and its worker's sessions share it.
 #[derive(Debug)]
 struct Connection {
+    service: Service,
+    remote: SocketAddr,
     destination: SocketAddr,
     stream: RefCell<Stream<Contents>>,
     /// There is something to send, or it is over.
@@ -262,6 +298,14 @@ struct Connection {
 }
 
 impl Connection {
+    fn path(&self) -> Path {
+        Path { transport: Transport::Tcp, remote: self.remote }
+    }
+
+    fn client(&self) -> Client {
+        Client { leg: Leg::Tcp, remote: self.remote, local: self.destination }
+    }
+
     fn end(&self) {
         self.over.set(true);
         self.woken.notify_one();
@@ -270,18 +314,27 @@ impl Connection {
 
 /// Carries a connection's frames to and fro until one end has enough. For the worker's own thread.
 pub async fn carry(hub: Rc<Hub>, arrival: Arrival) {
-    let Arrival { stream: socket, remote, destination, first, rest, opened, guest } = arrival;
+    let Arrival { service, stream: socket, remote, destination, first, rest, opened, guest } = arrival;
     let Ok(socket) = tokio::net::TcpStream::from_std(socket) else { return };
+    let (framing, connections) = match service {
+        Service::Media => (Framing::Ice, &hub.connections),
+        Service::Relay => (Framing::Turn, &hub.relay_connections),
+    };
     let connection = Rc::new(Connection {
+        service,
+        remote,
         destination,
-        stream: RefCell::new(Stream::new(rest, opened)),
+        stream: RefCell::new(Stream::new(framing, rest, opened)),
         woken: Notify::new(),
         over: Cell::new(false),
     });
-    hub.connections.insert(remote, connection.clone());
+    connections.insert(remote, connection.clone());
     hub.metrics.tcp_connection(1);
-    let Err(end) = serve(&hub, &socket, &connection, remote, first).await;
-    hub.connections.remove(remote, &connection);
+    let Err(end) = serve(&hub, &socket, &connection, first).await;
+    connections.remove(remote, &connection);
+    if let (Service::Relay, Some(relay)) = (service, &hub.relay) {
+        relay.borrow_mut().disconnected(connection.client());
+    }
     hub.metrics.tcp_connection(-1);
     hub.metrics.tcp_closed(end.name());
     tracing::debug!(%remote, reason = %end, "connection over");
@@ -292,15 +345,14 @@ async fn serve(
     hub: &Hub,
     socket: &tokio::net::TcpStream,
     connection: &Connection,
-    remote: SocketAddr,
-    first: BytesMut,
+    first: Option<BytesMut>,
 ) -> Result<Infallible, End> {
-    let path = Path { transport: Transport::Tcp, remote };
-    let origin = Origin { path, via: None, destination: connection.destination };
     limit(socket)?;
-    take(hub, connection, origin, &first)?;
+    if let Some(first) = first {
+        take(hub, connection, &first)?;
+    }
     loop {
-        let more = take_frames(hub, connection, origin)?;
+        let more = take_frames(hub, connection)?;
         write(hub, socket, connection)?;
         if more {
             tokio::task::yield_now().await;
@@ -330,29 +382,49 @@ async fn serve(
 }
 
 /// Hands over frames that have come whole, [`SOME`] at the most; returns whether there may be more.
-fn take_frames(hub: &Hub, connection: &Connection, origin: Origin) -> Result<bool, End> {
+fn take_frames(hub: &Hub, connection: &Connection) -> Result<bool, End> {
     for _ in 0..SOME {
         let frame = connection.stream.borrow_mut().next_frame()?;
         let Some(bytes) = frame else { return Ok(false) };
-        take(hub, connection, origin, &bytes)?;
+        take(hub, connection, &bytes)?;
     }
     Ok(true)
 }
 
-fn take(hub: &Hub, connection: &Connection, origin: Origin, bytes: &[u8]) -> Result<(), End> {
+fn take(hub: &Hub, connection: &Connection, bytes: &[u8]) -> Result<(), End> {
+    let proven = match connection.service {
+        Service::Media => take_media(hub, connection, bytes)?,
+        Service::Relay => take_relayed(hub, connection, bytes)?,
+    };
+    if proven {
+        connection.stream.borrow_mut().prove();
+    }
+    Ok(())
+}
+
+/// Hands a frame to its session; returns whether ICE knows the connection.
+fn take_media(hub: &Hub, connection: &Connection, bytes: &[u8]) -> Result<bool, End> {
+    let path = connection.path();
     hub.metrics.received(bytes.len());
-    if let Err(reason) = deliver(hub, origin, bytes) {
+    if let Err(reason) = deliver(hub, Origin { path, via: None, destination: connection.destination }, bytes) {
         hub.metrics.drop(reason);
         // Whatever else comes by a connection that is nobody's belongs to nobody, either.
         if reason != DropReason::MailboxFull {
             return Err(End::Dropped(reason));
         }
     }
-    let mut stream = connection.stream.borrow_mut();
-    if !stream.is_proven() && hub.demux.borrow().knows(origin.path) {
-        stream.prove();
+    Ok(connection.stream.borrow().is_proven() || hub.demux.borrow().knows(path))
+}
+
+/// Hands a frame to the relay; returns whether that has an allocation for the client.
+fn take_relayed(hub: &Hub, connection: &Connection, bytes: &[u8]) -> Result<bool, End> {
+    if let Err(reason) = relay::receive(hub, connection.client(), bytes) {
+        hub.metrics.relay_dropped(reason);
+        if reason == RelayDrop::Garbage {
+            return Err(End::Unrelayed(reason));
+        }
     }
-    Ok(())
+    Ok(hub.relay.as_ref().is_some_and(|relay| relay.borrow().serves(connection.client())))
 }
 
 /// Nothing waits for company, little waits in the system, and who takes nothing is found out.

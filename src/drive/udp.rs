@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
@@ -175,6 +175,22 @@ impl MediaSocket {
             }
             // What they answer leaves before more is read.
             tokio::task::yield_now().await;
+        }
+    }
+
+    /// The same for as long as the runtime lives: errors are of single datagrams.
+    pub async fn read_on(
+        &self,
+        inbox: &mut Inbox,
+        rest: impl Fn() -> Option<Instant>,
+        mut take: impl FnMut(SocketAddr, Option<&[u8]>),
+    ) {
+        /// A socket that says nothing but errors must not spin.
+        const PAUSE: Duration = Duration::from_millis(20);
+        loop {
+            let Err(error) = self.receive(inbox, &rest, &mut take).await;
+            tracing::debug!(%error, address = %self.advertised, "socket");
+            tokio::time::sleep(PAUSE).await;
         }
     }
 

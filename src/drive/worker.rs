@@ -6,12 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::Poll;
-use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
 
 use crate::engine::demux::{DropReason, Path, Transport};
+use crate::engine::relay::is_virtual;
 use crate::engine::session::{Host, Profile, SessionCore};
 use crate::wire::ids::{SessionId, SessionKey, WorkerId};
 use crate::wire::media::AudioTurn;
@@ -22,6 +22,7 @@ use super::capacity::Place;
 use super::clock::entropy;
 use super::hub::{Common, Hub, JoinStep, Resident};
 use super::post::{PostBox, Stray, Word};
+use super::relay;
 use super::seat::{Origin, Seat};
 use super::session::{Attach, Line, Session, Shutdown, ToClient};
 use super::tcp;
@@ -85,21 +86,33 @@ pub struct Play {
 #[rtype(result = "()")]
 pub struct Retire;
 
+/// The UDP sockets of one worker.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// Of the media port.
+    pub media: Vec<MediaSocket>,
+    /// Of the relay.
+    pub relay: Vec<MediaSocket>,
+}
+
 /// One worker.
 #[derive(Debug)]
 pub struct Worker {
     hub: Rc<Hub>,
     sockets: Vec<Rc<MediaSocket>>,
+    /// Of the relay.
+    relay_sockets: Vec<Rc<MediaSocket>>,
     retired: bool,
 }
 
 impl Worker {
     /// Worker `id` over `sockets`; must be called on the thread that it will live on.
     #[must_use]
-    pub fn new(id: WorkerId, common: Common, host: Arc<Host>, post_box: PostBox, sockets: Vec<MediaSocket>) -> Self {
-        let sockets: Vec<_> = sockets.into_iter().map(Rc::new).collect();
-        let hub = Rc::new(Hub::new(id, common, host, post_box, &sockets));
-        Self { hub, sockets, retired: false }
+    pub fn new(id: WorkerId, common: Common, host: Arc<Host>, post_box: PostBox, sockets: Sockets) -> Self {
+        let [sockets, relay_sockets] =
+            [sockets.media, sockets.relay].map(|sockets| sockets.into_iter().map(Rc::new).collect::<Vec<_>>());
+        let hub = Rc::new(Hub::new(id, common, host, post_box, (&sockets, &relay_sockets)));
+        Self { hub, sockets, relay_sockets, retired: false }
     }
 
     fn open(
@@ -141,6 +154,10 @@ impl Actor for Worker {
         for socket in &self.sockets {
             actix::spawn(read(self.hub.clone(), socket.clone()));
         }
+        for socket in &self.relay_sockets {
+            actix::spawn(relay::read(self.hub.clone(), socket.clone()));
+        }
+        actix::spawn(relay::keep_time(self.hub.clone()));
         actix::spawn(collect(self.hub.clone()));
         actix::spawn(keep_time(self.hub.clone()));
         actix::spawn(play_turns(self.hub.clone()));
@@ -207,24 +224,25 @@ impl Handler<Retire> for Worker {
 
 /// Hands datagrams to their sessions for as long as the worker's thread runs.
 async fn read(hub: Rc<Hub>, socket: Rc<MediaSocket>) {
-    /// A socket that says nothing but errors must not spin.
-    const PAUSE: Duration = Duration::from_millis(20);
     let mut inbox = Inbox::default();
     let destination = socket.advertised;
-    loop {
-        let take = |remote, bytes: Option<&[u8]>| {
-            if let Err(reason) = take(&hub, Path { transport: Transport::Udp, remote }, destination, bytes) {
-                hub.metrics.drop(reason);
-            }
+    let take = |remote: SocketAddr, bytes: Option<&[u8]>| {
+        // Nobody is at these addresses: the relay's clients come another way.
+        let taken = if is_virtual(remote.ip()) {
+            Err(DropReason::UnknownSource)
+        } else {
+            take(&hub, Path { transport: Transport::Udp, remote }, destination, bytes)
         };
-        let Err(error) = socket.receive(&mut inbox, || hub.gathers_until(), take).await;
-        tracing::debug!(%error, "media socket");
-        tokio::time::sleep(PAUSE).await;
-    }
+        taken.unwrap_or_else(|reason| hub.metrics.drop(reason));
+    };
+    socket.read_on(&mut inbox, || hub.gathers_until(), take).await;
 }
 
 /// Hands a datagram to its session, wherever that lives.
-fn take(hub: &Hub, path: Path, destination: SocketAddr, bytes: Option<&[u8]>) -> Result<(), DropReason> {
+///
+/// # Errors
+/// Why it goes nowhere.
+pub(super) fn take(hub: &Hub, path: Path, destination: SocketAddr, bytes: Option<&[u8]>) -> Result<(), DropReason> {
     let bytes = bytes.ok_or(DropReason::Garbage)?;
     hub.metrics.received(bytes.len());
     deliver(hub, Origin { path, via: None, destination }, bytes).or_else(|reason| {
@@ -263,6 +281,10 @@ fn is_handshake(bytes: &[u8]) -> bool {
 
 /// Takes a datagram that another worker received. It goes no further than here.
 fn accept(hub: &Hub, Stray { via, path, destination, bytes }: Stray) {
+    if is_virtual(destination.ip()) {
+        let done = relay::deliver(hub, destination, path.remote, &bytes);
+        return done.unwrap_or_else(|reason| hub.metrics.relay_dropped(reason));
+    }
     if let Err(reason) = deliver(hub, Origin { path, via: Some(via), destination }, &bytes) {
         hub.metrics.drop(reason);
     }
@@ -275,6 +297,7 @@ fn hear(hub: &Hub, word: Word) {
             hub.demux.borrow_mut().cede(path);
             hub.neighbours.borrow_mut().learn(path, owner);
         }
+        Word::Left { user } => relay::end_user(hub, user),
         Word::Expected { owner, transaction } => hub.neighbours.borrow_mut().expect(transaction, owner),
     }
 }

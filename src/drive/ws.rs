@@ -147,7 +147,7 @@ impl Ws {
         } else {
             ServerMsg::HelloAck(HelloAck {
                 voices: self.gate.voices.clone(),
-                ice_servers: Vec::new(),
+                ice_servers: self.gate.ice_servers(&self.knock, &id),
                 session_id,
                 resumed: new.is_none(),
             })

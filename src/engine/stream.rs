@@ -1,5 +1,5 @@
-//! One TCP connection that carries a session's datagrams (RFC 6544, framed as RFC 4571 says), as a sans-IO machine: bytes and frames go in
-//! and out. What waits to be sent is bounded in bytes and in time, because old audio is worth nothing. It owns no socket.
+//! One TCP connection that carries datagrams, of a session (RFC 6544) or of the relay (RFC 8656), as a sans-IO machine: bytes and frames
+//! go in and out. What waits to be sent is bounded in bytes and in time, because old audio is worth nothing. It owns no socket.
 
 use std::collections::VecDeque;
 use std::ops::Deref;
@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use thiserror::Error;
 
 use crate::wire::classify::{Class, classify};
-use crate::wire::framing::{self, TooLong};
+use crate::wire::framing::{Framing, Header, Unframed};
 
 /// Bytes that may wait to be sent: a second of a video that is sent back.
 pub const BACKLOG: usize = 256 * 1024;
@@ -21,6 +21,8 @@ pub const AGE: Duration = Duration::from_secs(2);
 pub const PROOF: Duration = Duration::from_secs(5);
 /// Who has sent nothing for so long is gone: a peer checks its path every few seconds (RFC 7675 section 5.1).
 pub const SILENCE: Duration = Duration::from_secs(30);
+/// The same for a client of the relay, who renews what it has every few minutes (RFC 8656 section 8) and may have nothing else to say.
+pub const RELAY_SILENCE: Duration = Duration::from_secs(660);
 /// Who has taken nothing of what waits for so long is gone, or as good as that.
 pub const STUCK: Duration = Duration::from_secs(10);
 
@@ -41,6 +43,7 @@ pub enum StreamEnd {
 /// One connection. `Contents` are the bytes of a datagram, however they are held.
 #[derive(Debug)]
 pub struct Stream<Contents> {
+    framing: Framing,
     input: BytesMut,
     output: VecDeque<Frame<Contents>>,
     /// Bytes of `output`, headers too.
@@ -58,7 +61,7 @@ pub struct Stream<Contents> {
 
 #[derive(Debug)]
 struct Frame<Contents> {
-    header: [u8; framing::HEADER],
+    header: Header,
     contents: Contents,
     since: Instant,
     age: Duration,
@@ -77,8 +80,9 @@ impl<Contents: Deref<Target = [u8]>> Frame<Contents> {
 impl<Contents: Deref<Target = [u8]>> Stream<Contents> {
     /// A connection of which `input` has been read already.
     #[must_use]
-    pub fn new(input: BytesMut, now: Instant) -> Self {
+    pub fn new(framing: Framing, input: BytesMut, now: Instant) -> Self {
         Self {
+            framing,
             input,
             output: VecDeque::new(),
             waiting: 0,
@@ -105,8 +109,8 @@ impl<Contents: Deref<Target = [u8]>> Stream<Contents> {
     ///
     /// # Errors
     /// When the stream cannot be followed any more.
-    pub fn next_frame(&mut self) -> Result<Option<BytesMut>, TooLong> {
-        framing::next_frame(&mut self.input)
+    pub fn next_frame(&mut self) -> Result<Option<BytesMut>, Unframed> {
+        self.framing.next_frame(&mut self.input)
     }
 
     /// ICE took a check that came by this connection.
@@ -122,11 +126,11 @@ impl<Contents: Deref<Target = [u8]>> Stream<Contents> {
 
     /// Puts a datagram at the end; returns whether nothing waited before. Makes room at the cost of what is older.
     pub fn push(&mut self, contents: Contents, now: Instant) -> bool {
-        let Some(header) = framing::header(contents.len()) else {
+        let Some(header) = self.framing.header(contents.len()) else {
             self.skipped += 1;
             return false;
         };
-        let age = if classify(&contents) == Class::Rtp { MEDIA_AGE } else { AGE };
+        let age = if is_media(self.framing, &contents) { MEDIA_AGE } else { AGE };
         let frame = Frame { header, contents, since: now, age };
         let idle = self.output.is_empty();
         if idle {
@@ -213,9 +217,22 @@ impl<Contents: Deref<Target = [u8]>> Stream<Contents> {
     pub fn deadline(&self) -> (Instant, StreamEnd) {
         let proof = (!self.proven).then(|| (self.opened + PROOF, StreamEnd::Unproven));
         let stuck = self.is_waiting().then(|| (self.moved + STUCK, StreamEnd::Stuck));
-        let silent = (self.heard + SILENCE, StreamEnd::Silent);
+        let silence = match self.framing {
+            Framing::Ice => SILENCE,
+            Framing::Turn => RELAY_SILENCE,
+        };
+        let silent = (self.heard + silence, StreamEnd::Silent);
         proof.into_iter().chain(stuck).fold(silent, |first, other| if other.0 < first.0 { other } else { first })
     }
+}
+
+/// Whether a frame is a packet of media, at the relay one that goes by a channel.
+fn is_media(framing: Framing, frame: &[u8]) -> bool {
+    let datagram = match (framing, frame) {
+        (Framing::Turn, [0x40..=0x7f, _, _, _, data @ ..]) => data,
+        _ => frame,
+    };
+    classify(datagram) == Class::Rtp
 }
 
 #[cfg(test)]
@@ -226,7 +243,7 @@ mod tests {
     use crate::tests::net::{ms, secs, zero};
 
     fn stream() -> Stream<Vec<u8>> {
-        Stream::new(BytesMut::new(), zero())
+        Stream::new(Framing::Ice, BytesMut::new(), zero())
     }
 
     /// An RTP packet that can be told from others.
@@ -244,7 +261,7 @@ mod tests {
         let bytes: Vec<u8> = stream.pieces().flatten().copied().collect();
         let mut buffer = BytesMut::from(&bytes[..]);
         let mut numbers = Vec::new();
-        while let Ok(Some(frame)) = framing::next_frame(&mut buffer) {
+        while let Ok(Some(frame)) = Framing::Ice.next_frame(&mut buffer) {
             numbers.push(frame[2]);
         }
         assert!(buffer.is_empty());
@@ -267,6 +284,16 @@ mod tests {
         assert_eq!(stream.take_skipped(), 0);
         assert!(stream.push(check(2), now));
         assert_eq!(left(&mut stream, now + AGE), [0; 0], "but not for ever");
+    }
+
+    #[test]
+    fn media_in_channels_grows_old_as_fast() {
+        let mut stream: Stream<Vec<u8>> = Stream::new(Framing::Turn, BytesMut::new(), zero());
+        stream.push([&[0x40, 1, 0, 100], &media(1)[..]].concat(), zero());
+        stream.push([&[0x40, 1, 0, 40], &check(2)[..]].concat(), zero());
+        stream.forget_stale(zero() + MEDIA_AGE);
+        let bytes: Vec<u8> = stream.pieces().flatten().copied().collect();
+        assert_eq!((bytes.len(), bytes[..4].to_vec()), (44, vec![0x40, 1, 0, 40]), "nothing stands before a frame");
     }
 
     #[test]
@@ -354,7 +381,7 @@ mod tests {
             }
             let mut last = None;
             let mut found = 0;
-            while let Some(frame) = framing::next_frame(&mut wire).expect("frames are whole") {
+            while let Some(frame) = Framing::Ice.next_frame(&mut wire).expect("frames are whole") {
                 let number = u32::from_be_bytes(*frame[4..].first_chunk().expect("long enough"));
                 prop_assert!(last < Some(number), "{last:?} before {number}");
                 last = Some(number);

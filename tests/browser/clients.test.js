@@ -96,6 +96,24 @@ test("a client without UDP hears by TCP, from the same port", { timeout: 60_000 
   }),
 );
 
+for (const transport of ["udp", "tcp"]) {
+  test(`a client that may use the relay alone hears through it, by ${transport}`, { timeout: 60_000 }, () =>
+    onPage(async (page) => {
+      await bareDocument(page, stage.server.url, fixture("relay-client.js"));
+      const urls = await page.evaluate(
+        ([token, by, voice]) => /** @type {any} */ (window).relayed.play(token, by, voice),
+        /** @type {const} */ ([TOKEN, transport, "sine-220"]),
+      );
+      assert.match(urls.join(), new RegExp(`^turn:[^:]+:\\d+\\?transport=${transport}$`));
+      await hearTone(page, 220);
+      const pair = await page.evaluate(() => /** @type {any} */ (window).relayed.pair());
+      assert.deepEqual([pair.local, pair.remote], [`relay by ${transport}`, "host"]);
+      assert.match(pair.address, /^198\.1[89]\./, "nobody's address");
+      await page.evaluate(() => /** @type {any} */ (window).relayed.close());
+    }),
+  );
+}
+
 test("the SDK's own suite passes, from another origin, three times in a row", { timeout: 150_000 }, async () => {
   const origin = await serveFiles({
     "/": { type: "text/html", body: `<!doctype html><title>sdk</title><script src="/sdk.js"></script>` },

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 use voxcast::engine::caller::{Caller, CallerEffect, CallerHost};
-use voxcast::wire::framing;
+use voxcast::wire::framing::Framing;
 
 use super::heard::Heard;
 use super::server::{PATIENCE, TOKEN, now};
@@ -174,7 +174,7 @@ impl Link {
             Self::Tcp(stream, _) => {
                 // None when the server has reset it.
                 assert!(stream.peer_addr().is_ok_and(|peer| peer == to) || stream.peer_addr().is_err());
-                let header = framing::header(bytes.len()).expect("short");
+                let header = Framing::Ice.header(bytes.len()).expect("short");
                 // A server that has closed takes nothing more.
                 let _ = (&*stream).write_all(&[&header, bytes].concat());
             }
@@ -192,7 +192,7 @@ impl Link {
             Self::Tcp(stream, input) => {
                 let source = stream.peer_addr().ok()?;
                 loop {
-                    if let Some(frame) = framing::next_frame(input).expect("the server frames well") {
+                    if let Some(frame) = Framing::Ice.next_frame(input).expect("the server frames well") {
                         return Some((source, frame.to_vec()));
                     }
                     let length = stream.read(&mut buffer).ok().filter(|length| *length > 0)?;

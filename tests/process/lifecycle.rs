@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::client::{Listener, Socket};
+use super::relay::{told, uclient};
 use super::server::{Server, TOKEN, now, run};
 
 #[test]
@@ -33,13 +34,16 @@ fn nothing_secret_is_logged() {
         listener.start("sine-440");
         listener.frames(5);
         drop(Socket::open(server.http, &format!("?api_key={TOKEN}"), &[]).expect("upgraded"));
+        let relayed = told(&server);
+        let (done, text) = uclient(&relayed, &["-y", "-c", "-n", "2", "-m", "1"]);
+        assert!(done, "{text}");
         let session = listener.session.clone();
         let password = voxcast::wire::sdp::attribute(&listener.answer, "ice-pwd").expect("it has one").to_owned();
         listener.socket.close();
         server.signal("TERM");
         let (_, log) = server.ended();
         assert!(log.contains("a=ice-pwd:[redacted]"), "{format}: the answer is not in {log}");
-        for secret in [TOKEN, &session, &password] {
+        for secret in [TOKEN, &session, &password, &relayed.credential] {
             assert!(!log.contains(secret), "{format}: {secret} in {log}");
         }
         if format == "json" {
@@ -56,6 +60,8 @@ fn wrong_settings_name_their_variable() {
     for (variable, value) in [
         ("PORT", "http"),
         ("MEDIA_PORT", "70000"),
+        ("RELAY", "maybe"),
+        ("RELAY_PORT", "3479"),
         ("MAX_SESSIONS", "0"),
         ("PUBLIC_IP", "my-host"),
         ("ALLOWED_ORIGINS", "example.com"),
@@ -93,6 +99,10 @@ fn ports_in_use_are_told_by_name() {
     let (code, _, err) = run(&["--host", "127.0.0.1", "--port", "0", "--media-port", &media], &[]);
     assert_eq!(code, Some(1));
     assert!(err.contains("MEDIA_PORT") && err.contains(&media), "{err}");
+    let mine = ["--host", "127.0.0.1", "--port", "0", "--media-port", "0", "--relay-port", &media];
+    let (code, _, err) = run(&mine, &[]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("RELAY_PORT") && err.contains(&media) && err.contains("RELAY=off"), "{err}");
 }
 
 #[test]
@@ -110,6 +120,8 @@ fn help_documents_every_setting() {
         "MAX_SESSIONS",
         "AUTH_TOKEN",
         "MEDIA_PORT",
+        "RELAY",
+        "RELAY_PORT",
         "PUBLIC_IP",
     ] {
         assert!(out.contains(variable), "{variable}");

@@ -6,6 +6,7 @@ mod client;
 mod heard;
 mod http;
 mod lifecycle;
+mod relay;
 mod server;
 mod signalling;
 mod sound;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use socket2::{Domain, Socket as RawSocket, Type};
 use str0m::ice::{StunMessage, TransId};
-use voxcast::wire::framing;
+use voxcast::wire::framing::Framing;
 
 use super::client::{Listener, Socket};
 use super::heard::pitch;
@@ -86,7 +86,7 @@ fn check(ufrag: &str) -> Vec<u8> {
     let message = StunMessage::binding_request(&username, TransId::new(), true, 7, 1_845_501_695, true);
     let mut bytes = vec![0; 512];
     let length = message.to_bytes(Some(b"a guess"), &mut bytes, |_, _| [7; 20]).expect("512 bytes are enough");
-    [&framing::header(length).expect("short")[..], &bytes[..length]].concat()
+    [&Framing::Ice.header(length).expect("short")[..], &bytes[..length]].concat()
 }
 
 /// Whether the server closes a connection on which these bytes were sent.

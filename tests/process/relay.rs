@@ -1,0 +1,108 @@
+//! The relay as strangers and friends see it: an independent client of TURN by every transport, and nobody's way to anything else.
+
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::client::{Listener, Socket};
+use super::http::metric;
+use super::server::{PATIENCE, Server, now};
+
+/// What a client is told of the relay.
+pub struct Told {
+    /// As long as this is open, the credentials' user is there.
+    socket: Socket,
+    port: String,
+    username: String,
+    pub credential: String,
+}
+
+/// Greets, and reads what is told.
+pub fn told(server: &Server) -> Told {
+    let (socket, acknowledged) = Socket::greeted(server.http);
+    let [relay] = &acknowledged["ice_servers"].as_array().expect("a list")[..] else { panic!("{acknowledged}") };
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let url = text(&relay["urls"][0]);
+    let port = url.strip_prefix("turn:127.0.0.1:").and_then(|rest| rest.split('?').next()).expect("a port").to_owned();
+    Told { socket, port, username: text(&relay["username"]), credential: text(&relay["credential"]) }
+}
+
+fn command(told: &Told, arguments: &[&str]) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["60", "turnutils_uclient", "-u", &told.username, "-w", &told.credential, "-p", &told.port]);
+    command.args(arguments).arg("127.0.0.1");
+    command
+}
+
+/// Runs coturn's own client; gives whether it came to an end, and what it wrote.
+pub fn uclient(told: &Told, arguments: &[&str]) -> (bool, String) {
+    let output = command(told, arguments).output().expect("turnutils_uclient is installed");
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    (output.status.success(), text)
+}
+
+/// Waits until something is so.
+fn await_that(what: &str, so: impl Fn() -> bool) {
+    let end = now() + PATIENCE;
+    while !so() {
+        assert!(now() < end, "not {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn an_independent_client_passes_data_from_allocation_to_allocation() {
+    for workers in ["1", "4"] {
+        let server = Server::start(&[("WORKERS", workers)]);
+        let told = told(&server);
+        // By UDP and by TCP, in channels and in indications, with lengths that are no multiples of four.
+        for arguments in [&["-l", "171"][..], &["-t", "-l", "171"], &["-s", "-l", "66"], &["-t", "-s", "-l", "66"]] {
+            let (done, text) = uclient(&told, &[&["-y", "-c", "-n", "40", "-m", "3"], arguments].concat());
+            assert!(done, "{workers} workers, {arguments:?}: {text}");
+            assert!(text.contains("Total lost packets 0 (0.000000%)"), "{workers} workers, {arguments:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn nobody_reaches_anything_else_through_it() {
+    let server = Server::start(&[]);
+    let told = told(&server);
+    let victim = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    victim.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+    let port = victim.local_addr().expect("bound").port().to_string();
+    let (done, text) = uclient(&told, &["-e", "127.0.0.1", "-r", &port, "-c", "-n", "3", "-m", "1"]);
+    assert!(!done, "{text}");
+    assert!(victim.recv(&mut [0; 9]).is_err(), "something came");
+    assert_eq!(metric(server.http, "voxcast_dropped_packets_total{reason=\"garbage\"}"), 0);
+    // Nor with anything else than what it was told.
+    let wrong = Told { credential: "guess".into(), ..told };
+    let (done, text) = uclient(&wrong, &["-y", "-c", "-n", "1", "-m", "1"]);
+    assert!(!done, "{text}");
+}
+
+#[test]
+fn what_a_client_has_at_the_relay_goes_with_its_session() {
+    let server = Server::start(&[("WORKERS", "2")]);
+    let told = told(&server);
+    let allocations = || metric(server.http, "voxcast_relay_allocations");
+    let arguments = ["-y", "-c", "-n", "3000", "-m", "2"];
+    let mut client = command(&told, &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    // It would go on for a minute.
+    await_that("allocated", || allocations() > 0);
+    told.socket.close();
+    await_that("given back", || allocations() == 0);
+    client.kill().and_then(|()| client.wait()).expect("it is ours");
+}
+
+#[test]
+fn it_can_be_turned_off() {
+    let server = Server::start(&[("RELAY", "off")]);
+    let (_socket, acknowledged) = Socket::greeted(server.http);
+    assert_eq!(acknowledged["ice_servers"], json!([]));
+    let mut listener = Listener::connect(server.http);
+    listener.start("sine-440");
+    listener.frames(5);
+}
