@@ -24,7 +24,7 @@ use crate::logging::{LogFilter, LogFormat};
 use crate::wire::ids::WorkerId;
 
 /// What stands for a variable that nobody set; also shown by `--help`. The others are off by default.
-const DEFAULTS: [(&str, &str); 10] = [
+const DEFAULTS: [(&str, &str); 11] = [
     ("HOST", "::"),
     ("PORT", "8080"),
     ("TRUSTED_PROXIES", "127.0.0.0/8,::1"),
@@ -33,6 +33,7 @@ const DEFAULTS: [(&str, &str); 10] = [
     ("MEDIA_PORT", "3479"),
     ("RELAY", "on"),
     ("RELAY_PORT", "3478"),
+    ("TURNS_PORT", "5349"),
     ("LOG", "info"),
     ("LOG_FORMAT", "human"),
 ];
@@ -78,6 +79,8 @@ pub struct Config {
     pub media_port: u16,
     /// `RELAY` and `RELAY_PORT`: where the relay listens, if there is one. 0 lets the system choose.
     pub relay_port: Option<u16>,
+    /// `TURNS_PORT`: where the relay listens for TLS, if there is a certificate. 0 lets the system choose.
+    pub turns_port: Option<u16>,
     /// `PUBLIC_IP`: what is advertised instead of the host's own addresses.
     pub public_ip: PublicIp,
     /// `LOG`, else `RUST_LOG`.
@@ -410,6 +413,11 @@ struct ServeFlags {
     /// 0 lets the system choose.
     #[arg(long, value_name = "PORT", help_heading = "Audio")]
     relay_port: Option<String>,
+    /// TCP port of the relay over TLS, where there is a certificate.
+    ///
+    /// 443 passes nearly everywhere. 0 lets the system choose.
+    #[arg(long, value_name = "PORT", help_heading = "Audio")]
+    turns_port: Option<String>,
     /// What is logged to standard error: off, error, warn, info, debug or trace.
     ///
     /// Parts have levels of their own, as in `info,voxcast::drive=debug`. `RUST_LOG` is read where this is unset. Libraries are never
@@ -450,6 +458,17 @@ impl ServeFlags {
                 format!("{relay_port} is {whose} too, the relay needs a port of its own"),
             ));
         }
+        let tls = tls(env.text("TLS_CERT", self.tls_cert)?, env.text("TLS_KEY", self.tls_key)?)?;
+        let turns_port = env.required("TURNS_PORT", self.turns_port, port_number)?;
+        let turns_port = relay_port.filter(|_| tls.is_some()).map(|_| turns_port);
+        let taken = [("PORT", Some(port)), ("MEDIA_PORT", Some(media_port)), ("RELAY_PORT", relay_port)];
+        let asked = turns_port.filter(|port| *port != 0);
+        if let Some((whose, Some(port))) = taken.iter().find(|(_, known)| asked.is_some() && *known == asked) {
+            return Err(ConfigError::variable(
+                "TURNS_PORT",
+                format!("{port} is {whose} too, TURN over TLS needs a port of its own"),
+            ));
+        }
         let own_token = env.secret("AUTH_TOKEN", self.auth_token)?.filter(|token| token.expose() != DEV_TOKEN);
         let origins = env.parsed("ALLOWED_ORIGINS", self.allowed_origins, allowed_origins)?;
         let log = match env.parsed("LOG", self.log, str::parse::<LogFilter>)? {
@@ -459,7 +478,7 @@ impl ServeFlags {
         Ok(Config {
             host: env.required("HOST", self.host, host)?,
             port,
-            tls: tls(env.text("TLS_CERT", self.tls_cert)?, env.text("TLS_KEY", self.tls_key)?)?,
+            tls,
             allowed_origins: origins.unwrap_or(AllowedOrigins::List(Vec::new())),
             trusted_proxies: env.required("TRUSTED_PROXIES", self.trusted_proxies, trusted_proxies)?,
             auth: own_token.map_or_else(|| AuthMode::Dev { random: random_token(entropy) }, AuthMode::Token),
@@ -467,6 +486,7 @@ impl ServeFlags {
             workers: env.required("WORKERS", self.workers, workers)?,
             media_port,
             relay_port,
+            turns_port,
             public_ip: env.parsed("PUBLIC_IP", self.public_ip, public_ip)?.unwrap_or_default(),
             log: log.unwrap_or_default(),
             log_format: env.required("LOG_FORMAT", self.log_format, log_format)?,

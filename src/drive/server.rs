@@ -31,7 +31,7 @@ use crate::wire::ids::WorkerId;
 use crate::wire::media::AudioTurn;
 use crate::wire::signal::VoiceCard;
 
-use super::addresses::{lan_address, media_addresses};
+use super::addresses::{MediaAddress, lan_address, media_addresses};
 use super::audio::AudioEngine;
 use super::banner::banner;
 use super::capacity::{Capacity, Directory};
@@ -42,8 +42,8 @@ use super::hub::Common;
 use super::limits;
 use super::metrics::{AudioCollector, Metrics, RelayCollector};
 use super::post::{Post, PostBox};
-use super::tcp::{Reception, Room, Service, accept};
-use super::udp::{MediaPort, bind_all};
+use super::tcp::{MediaListener, Reception, Room, Service, accept};
+use super::udp::{MediaPort, MediaSocket, bind_all, listen_all};
 use super::worker::{Play, Retire, Sockets, Worker};
 
 /// Connections that wait to be accepted.
@@ -80,6 +80,9 @@ pub enum ServeError {
     /// The relay's port could not be bound.
     #[error("RELAY_PORT: {0}; RELAY=off does without a relay")]
     Relay(io::Error),
+    /// The relay's port for TLS could not be bound.
+    #[error("TURNS_PORT: {0}")]
+    Turns(io::Error),
     /// The interfaces could not be listed.
     #[error("HOST: {0}")]
     Addresses(io::Error),
@@ -128,9 +131,8 @@ impl Server {
         for socket in sockets.iter().take(1).flatten() {
             tracing::info!(address = %socket.advertised, "media address");
         }
-        let relay_bound = config.relay_port.map(|port| bind_all(&addresses, port, config.workers));
-        let relay_bound = relay_bound.transpose().map_err(ServeError::Relay)?;
-        let relay_port = relay_bound.as_ref().map(|bound| bound.port);
+        let RelayPort { sockets: relay_sockets, by_tcp: relay_by_tcp, by_tls, port: relay_port, tls_port } =
+            RelayPort::bind(config, &addresses)?;
         let candidates: Vec<SocketAddr> = sockets.iter().take(1).flatten().map(|socket| socket.advertised).collect();
 
         let (metrics, mut registry) = Metrics::new();
@@ -144,7 +146,8 @@ impl Server {
         if let Some(parts) = &relay {
             registry.register_collector(Box::new(RelayCollector(parts.registry.clone())));
         }
-        let ice_servers = relay.as_ref().zip(relay_port).map(|(parts, port)| ice_servers(parts, port, config));
+        let ice_servers =
+            relay.as_ref().zip(relay_port).map(|(parts, port)| ice_servers(parts, (port, tls_port), config));
         let capacity = Capacity::new(config.max_sessions.get(), config.workers);
         let directory = Directory::default();
         let (post, boxes) = Post::new(config.workers);
@@ -158,8 +161,6 @@ impl Server {
             relay,
         };
         let mut workers = Vec::with_capacity(sockets.len());
-        let (relay_sockets, relay_by_tcp) =
-            relay_bound.map(|bound| (bound.sockets, bound.listeners)).unwrap_or_default();
         let relay_sockets = relay_sockets.into_iter().chain(std::iter::repeat_with(Vec::new));
         let sockets = sockets.into_iter().zip(relay_sockets).map(|(media, relay)| Sockets { media, relay });
         for ((id, sockets), post_box) in (0..).map(WorkerId).zip(sockets).zip(boxes) {
@@ -170,11 +171,13 @@ impl Server {
 
         let room = Room::new(config.max_sessions.get().div_ceil(TCP_SHARE));
         let reception = Reception { clock, metrics: metrics.clone(), room, post };
-        for listener in by_tcp {
-            actix::spawn(accept(Service::Media, listener, reception.clone()));
-        }
-        for listener in relay_by_tcp {
-            actix::spawn(accept(Service::Relay, listener, reception.clone()));
+        let relay_tls = tls.clone().map(Arc::new);
+        for (service, tls, listeners) in
+            [(Service::Media, None, by_tcp), (Service::Relay, None, relay_by_tcp), (Service::Relay, relay_tls, by_tls)]
+        {
+            for listener in listeners {
+                actix::spawn(accept(service, tls.clone(), listener, reception.clone()));
+            }
         }
 
         let (draining, drained) = watch::channel(false);
@@ -265,6 +268,28 @@ fn relay_parts(clock: Clock, candidates: &[SocketAddr], config: &Config) -> Rela
     }
 }
 
+/// Where the relay is bound, if there is one.
+#[derive(Default)]
+struct RelayPort {
+    /// For each worker.
+    sockets: Vec<Vec<MediaSocket>>,
+    by_tcp: Vec<MediaListener>,
+    by_tls: Vec<MediaListener>,
+    port: Option<u16>,
+    tls_port: Option<u16>,
+}
+
+impl RelayPort {
+    fn bind(config: &Config, addresses: &[MediaAddress]) -> Result<Self, ServeError> {
+        let Some(port) = config.relay_port else { return Ok(Self::default()) };
+        let MediaPort { sockets, listeners, port } =
+            bind_all(addresses, port, config.workers).map_err(ServeError::Relay)?;
+        let tls = config.turns_port.map(|port| listen_all(addresses, port)).transpose().map_err(ServeError::Turns)?;
+        let (by_tls, tls_port) = tls.map(|(listeners, port)| (listeners, Some(port))).unwrap_or_default();
+        Ok(Self { sockets, by_tcp: listeners, by_tls, port: Some(port), tls_port })
+    }
+}
+
 /// The voices as clients see them.
 fn cards() -> Vec<VoiceCard> {
     let of = |text: &str| text.to_owned();
@@ -273,9 +298,9 @@ fn cards() -> Vec<VoiceCard> {
         .collect()
 }
 
-fn ice_servers(parts: &RelayParts, port: u16, config: &Config) -> IceServers {
+fn ice_servers(parts: &RelayParts, (port, tls_port): (u16, Option<u16>), config: &Config) -> IceServers {
     let public = config.public_ip.v4.map(IpAddr::V4).or(config.public_ip.v6.map(IpAddr::V6));
-    IceServers { secret: parts.secret.clone(), port, public, epoch: parts.epoch }
+    IceServers { secret: parts.secret.clone(), port, tls_port, public, epoch: parts.epoch }
 }
 
 /// The threads of the audio, and the way from there to the workers.

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use nix::sys::socket::{MsgFlags, sendmsg};
+use rustls::{ServerConfig, ServerConnection};
 use socket2::SockRef;
 use str0m::net::{DatagramSend, Transmit};
 use thiserror::Error;
@@ -104,6 +105,7 @@ impl Drop for Guest {
 #[derive(Debug)]
 pub struct Arrival {
     service: Service,
+    tls: Option<Arc<ServerConfig>>,
     stream: TcpStream,
     remote: SocketAddr,
     destination: SocketAddr,
@@ -133,6 +135,7 @@ pub struct Reception {
 /// When the runtime does not take the listener.
 pub async fn accept(
     service: Service,
+    tls: Option<Arc<ServerConfig>>,
     MediaListener { listener, advertised }: MediaListener,
     reception: Reception,
 ) -> io::Result<()> {
@@ -147,8 +150,17 @@ pub async fn accept(
                 (Some(guest), Service::Relay) => {
                     let (opened, rest) = (reception.clock.now(), BytesMut::new());
                     let Ok(stream) = stream.into_std() else { continue };
-                    let arrival =
-                        Arrival { service, stream, remote, destination: advertised, first: None, rest, opened, guest };
+                    let arrival = Arrival {
+                        service,
+                        tls: tls.clone(),
+                        stream,
+                        remote,
+                        destination: advertised,
+                        first: None,
+                        rest,
+                        opened,
+                        guest,
+                    };
                     turn = (turn + 1) % reception.post.workers();
                     if !reception.post.arrive(WorkerId(turn), arrival) {
                         reception.metrics.tcp_closed(End::Dropped(DropReason::MailboxFull).name());
@@ -192,7 +204,7 @@ async fn receive(
             None => End::Dropped(DropReason::UnknownUfrag),
             Some((worker, stream)) => {
                 let (service, first) = (Service::Media, Some(first));
-                let arrival = Arrival { service, stream, remote, destination, first, rest, opened, guest };
+                let arrival = Arrival { service, tls: None, stream, remote, destination, first, rest, opened, guest };
                 if post.arrive(worker, arrival) {
                     return;
                 }
@@ -285,16 +297,43 @@ impl Connections {
     }
 }
 
+type Socket = tokio::net::TcpStream;
+
+/// What lies between the system and the frames.
+enum Coat {
+    Plain,
+    Tls(Box<ServerConnection>),
+}
+
+impl Coat {
+    /// Whether the system is to be given anything of what waits here and in `stream`.
+    fn wants_write(&self, stream: &Stream<Contents>) -> bool {
+        match self {
+            Self::Plain => stream.is_waiting(),
+            Self::Tls(tls) => tls.wants_write() || stream.is_waiting() && !tls.is_handshaking(),
+        }
+    }
+}
+
 /// One connection, as its task and its worker's sessions share it.
-#[derive(Debug)]
 struct Connection {
     service: Service,
     remote: SocketAddr,
     destination: SocketAddr,
+    coat: RefCell<Coat>,
     stream: RefCell<Stream<Contents>>,
     /// There is something to send, or it is over.
     woken: Notify,
     over: Cell<bool>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("service", &self.service)
+            .field("remote", &self.remote)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Connection {
@@ -314,8 +353,10 @@ impl Connection {
 
 /// Carries a connection's frames to and fro until one end has enough. For the worker's own thread.
 pub async fn carry(hub: Rc<Hub>, arrival: Arrival) {
-    let Arrival { service, stream: socket, remote, destination, first, rest, opened, guest } = arrival;
-    let Ok(socket) = tokio::net::TcpStream::from_std(socket) else { return };
+    let Arrival { service, tls, stream: socket, remote, destination, first, rest, opened, guest } = arrival;
+    let Ok(socket) = Socket::from_std(socket) else { return };
+    let tls = tls.map(ServerConnection::new).transpose();
+    let Ok(coat) = tls.map(|tls| tls.map_or(Coat::Plain, |tls| Coat::Tls(Box::new(tls)))) else { return };
     let (framing, connections) = match service {
         Service::Media => (Framing::Ice, &hub.connections),
         Service::Relay => (Framing::Turn, &hub.relay_connections),
@@ -324,6 +365,7 @@ pub async fn carry(hub: Rc<Hub>, arrival: Arrival) {
         service,
         remote,
         destination,
+        coat: RefCell::new(coat),
         stream: RefCell::new(Stream::new(framing, rest, opened)),
         woken: Notify::new(),
         over: Cell::new(false),
@@ -343,7 +385,7 @@ pub async fn carry(hub: Rc<Hub>, arrival: Arrival) {
 
 async fn serve(
     hub: &Hub,
-    socket: &tokio::net::TcpStream,
+    socket: &Socket,
     connection: &Connection,
     first: Option<BytesMut>,
 ) -> Result<Infallible, End> {
@@ -360,13 +402,19 @@ async fn serve(
         }
         let (waiting, (deadline, why)) = {
             let stream = connection.stream.borrow();
-            (stream.is_waiting(), stream.deadline())
+            (connection.coat.borrow().wants_write(&stream), stream.deadline())
         };
         let interest = if waiting { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         tokio::select! {
             ready = socket.ready(interest) => {
-                if ready?.is_readable() && !read(hub, socket, connection)? {
-                    return Err(End::Closed);
+                match ready.and_then(|ready| if ready.is_readable() { read(hub, socket, connection) } else { Ok(true) }) {
+                    Ok(true) => {}
+                    Ok(false) => return Err(End::Closed),
+                    Err(error) => {
+                        // TLS may have an alert to send.
+                        let _ = write(hub, socket, connection);
+                        return Err(error.into());
+                    }
                 }
             }
             () = connection.woken.notified() => {
@@ -428,7 +476,7 @@ fn take_relayed(hub: &Hub, connection: &Connection, bytes: &[u8]) -> Result<bool
 }
 
 /// Nothing waits for company, little waits in the system, and who takes nothing is found out.
-fn limit(socket: &tokio::net::TcpStream) -> io::Result<()> {
+fn limit(socket: &Socket) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(UNSENT)?;
@@ -436,11 +484,17 @@ fn limit(socket: &tokio::net::TcpStream) -> io::Result<()> {
 }
 
 /// Reads what is there, a chunk at most; returns whether the peer may send more.
-fn read(hub: &Hub, socket: &tokio::net::TcpStream, connection: &Connection) -> io::Result<bool> {
+fn read(hub: &Hub, socket: &Socket, connection: &Connection) -> io::Result<bool> {
     let mut stream = connection.stream.borrow_mut();
-    let input = stream.input();
-    input.reserve(CHUNK);
-    match socket.try_read_buf(input) {
+    let read = match &mut *connection.coat.borrow_mut() {
+        Coat::Plain => {
+            let input = stream.input();
+            input.reserve(CHUNK);
+            socket.try_read_buf(input)
+        }
+        Coat::Tls(tls) => read_tls(socket, tls, stream.input()),
+    };
+    match read {
         Ok(0) => Ok(false),
         Ok(_) => {
             stream.heard(hub.clock.now());
@@ -451,25 +505,38 @@ fn read(hub: &Hub, socket: &tokio::net::TcpStream, connection: &Connection) -> i
     }
 }
 
+/// Reads and decrypts; returns how many bytes the system had, or none when the peer said that these were its last.
+fn read_tls(socket: &Socket, tls: &mut ServerConnection, input: &mut BytesMut) -> io::Result<usize> {
+    let mut chunk = [0; CHUNK];
+    let length = socket.try_read(&mut chunk)?;
+    let mut rest = &chunk[..length];
+    while !rest.is_empty() {
+        tls.read_tls(&mut rest)?;
+        let state = tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let ready = state.plaintext_bytes_to_read();
+        let before = input.len();
+        input.resize(before + ready, 0);
+        tls.reader().read_exact(&mut input[before..])?;
+        if state.peer_has_closed() {
+            return Ok(0);
+        }
+    }
+    Ok(length)
+}
+
 /// Sends what the system takes of what waits.
-fn write(hub: &Hub, socket: &tokio::net::TcpStream, connection: &Connection) -> io::Result<()> {
+fn write(hub: &Hub, socket: &Socket, connection: &Connection) -> io::Result<()> {
     let now = hub.clock.now();
     let mut stream = connection.stream.borrow_mut();
+    let mut coat = connection.coat.borrow_mut();
     stream.forget_stale(now);
-    while stream.is_waiting() {
-        let sent = {
-            let mut slices = [IoSlice::new(&[]); PIECES];
-            let mut count = 0;
-            for (slice, piece) in slices.iter_mut().zip(stream.pieces()) {
-                *slice = IoSlice::new(piece);
-                count += 1;
-            }
-            // Each call ends a record, so that the limit of what is unsent is looked at before the next one: the system would append to
-            // a segment that has room without asking.
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_EOR;
-            socket.try_io(Interest::WRITABLE, || {
-                Ok(sendmsg::<()>(socket.as_raw_fd(), &slices[..count], &[], flags, None)?)
-            })
+    while coat.wants_write(&stream) {
+        let sent = match &mut *coat {
+            Coat::Plain => send(socket, &slices(&stream)),
+            // What is encrypted goes first: the rest may still grow too old.
+            Coat::Tls(tls) if tls.wants_write() => tls.write_tls(&mut Sending(socket)).map(|_| 0),
+            // A record for each: clients in the field read one message of a record.
+            Coat::Tls(tls) => tls.writer().write(stream.pieces().next().unwrap_or_default()),
         };
         match sent {
             Ok(bytes) => {
@@ -482,6 +549,31 @@ fn write(hub: &Hub, socket: &tokio::net::TcpStream, connection: &Connection) -> 
     }
     count_skipped(&mut stream, &hub.metrics);
     Ok(())
+}
+
+fn slices(stream: &Stream<Contents>) -> Vec<IoSlice<'_>> {
+    stream.pieces().take(PIECES).map(IoSlice::new).collect()
+}
+
+/// Sends these bytes, or as many of them as the system takes.
+fn send(socket: &Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    // Each call ends a record, so that the limit of what is unsent is looked at before the next one: the system would append to a
+    // segment that has room without asking.
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_EOR;
+    socket.try_io(Interest::WRITABLE, || Ok(sendmsg::<()>(socket.as_raw_fd(), slices, &[], flags, None)?))
+}
+
+/// Where TLS writes to.
+struct Sending<'a>(&'a Socket);
+
+impl io::Write for Sending<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        send(self.0, &[IoSlice::new(bytes)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn count_skipped(stream: &mut Stream<Contents>, metrics: &Metrics) {

@@ -108,6 +108,22 @@ fn bind(ip: IpAddr, port: u16, shared: bool) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
+/// Listens on `port` over TCP alone, on every address. Port 0 takes one that the system chooses, the same for all.
+///
+/// # Errors
+/// Which address could not be bound.
+pub fn listen_all(addresses: &[MediaAddress], mut port: u16) -> io::Result<(Vec<MediaListener>, u16)> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for MediaAddress { bound, advertised } in addresses {
+        let told =
+            |error: io::Error| io::Error::new(error.kind(), format!("TCP {}: {error}", SocketAddr::new(*bound, port)));
+        let listener = listen(*bound, port).map_err(told)?;
+        port = listener.local_addr()?.port();
+        listeners.push(MediaListener { listener, advertised: SocketAddr::new(*advertised, port) });
+    }
+    Ok((listeners, port))
+}
+
 fn listen(ip: IpAddr, port: u16) -> io::Result<TcpListener> {
     let address = SocketAddr::new(ip, port);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;

@@ -23,6 +23,8 @@ pub struct IceServers {
     pub secret: TurnSecret,
     /// The relay's port, UDP and TCP.
     pub port: u16,
+    /// The port where it is reached by TLS, if there is one.
+    pub tls_port: Option<u16>,
     /// Where the world reaches it, if that is known.
     pub public: Option<IpAddr>,
     /// The same moment on both clocks; seconds since 1970.
@@ -43,13 +45,18 @@ impl IceServers {
     /// nobody said where the relay is to be found.
     #[must_use]
     pub fn of(&self, id: &SessionId, host: Option<&str>, now: Instant) -> Vec<IceServer> {
-        let Some(host) = self.public.map(literal).or_else(|| host.and_then(reachable)) else { return Vec::new() };
+        let named = host.and_then(reachable);
+        let Some(host) = self.public.map(literal).or_else(|| named.clone()) else { return Vec::new() };
         let (epoch, seconds) = self.epoch;
         let expiry = seconds + (now.saturating_duration_since(epoch) + LIFE).as_secs();
         let minted = self.secret.mint(&user(&self.secret, id), expiry);
         let port = self.port;
+        let plain = ["udp", "tcp"].map(|transport| format!("turn:{host}:{port}?transport={transport}"));
+        // A certificate is for a name, which is the one that the client came by.
+        let by_tls =
+            self.tls_port.map(|port| format!("turns:{}:{port}?transport=tcp", named.as_ref().unwrap_or(&host)));
         vec![IceServer {
-            urls: ["udp", "tcp"].map(|transport| format!("turn:{host}:{port}?transport={transport}")).into(),
+            urls: plain.into_iter().chain(by_tls).collect(),
             username: Some(minted.username),
             credential: Some(minted.credential),
         }]
@@ -91,6 +98,7 @@ mod tests {
         IceServers {
             secret,
             port: 3478,
+            tls_port: None,
             public: public.map(|ip| ip.parse().expect("an address")),
             epoch: (zero(), 1_000),
         }
@@ -118,6 +126,18 @@ mod tests {
         for header in [None, Some(""), Some(":8080"), Some("a b"), Some("a?transport=x"), Some("[x]"), Some("[::1")] {
             assert_eq!(urls(None, header), [""; 0], "{header:?}");
         }
+    }
+
+    #[test]
+    fn tls_goes_to_the_name_that_the_certificate_has() {
+        let id = SessionId::from_random([7; 16]);
+        let last = |public: Option<&str>, host: Option<&str>| {
+            let servers = IceServers { tls_port: Some(443), ..servers(public) };
+            servers.of(&id, host, zero()).remove(0).urls.pop().expect("some")
+        };
+        assert_eq!(last(None, Some("example.org:8443")), "turns:example.org:443?transport=tcp");
+        assert_eq!(last(Some("203.0.113.7"), Some("example.org")), "turns:example.org:443?transport=tcp");
+        assert_eq!(last(Some("203.0.113.7"), None), "turns:203.0.113.7:443?transport=tcp");
     }
 
     #[test]

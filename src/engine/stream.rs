@@ -19,6 +19,8 @@ pub const MEDIA_AGE: Duration = Duration::from_millis(100);
 pub const AGE: Duration = Duration::from_secs(2);
 /// ICE must have taken a check by then.
 pub const PROOF: Duration = Duration::from_secs(5);
+/// The same for a client of the relay, which greets by TLS and is asked for its credentials first.
+pub const RELAY_PROOF: Duration = Duration::from_secs(10);
 /// Who has sent nothing for so long is gone: a peer checks its path every few seconds (RFC 7675 section 5.1).
 pub const SILENCE: Duration = Duration::from_secs(30);
 /// The same for a client of the relay, who renews what it has every few minutes (RFC 8656 section 8) and may have nothing else to say.
@@ -215,12 +217,12 @@ impl<Contents: Deref<Target = [u8]>> Stream<Contents> {
     /// When the connection is to be looked at, unless something moves; and why it would end then.
     #[must_use]
     pub fn deadline(&self) -> (Instant, StreamEnd) {
-        let proof = (!self.proven).then(|| (self.opened + PROOF, StreamEnd::Unproven));
         let stuck = self.is_waiting().then(|| (self.moved + STUCK, StreamEnd::Stuck));
-        let silence = match self.framing {
-            Framing::Ice => SILENCE,
-            Framing::Turn => RELAY_SILENCE,
+        let (proof, silence) = match self.framing {
+            Framing::Ice => (PROOF, SILENCE),
+            Framing::Turn => (RELAY_PROOF, RELAY_SILENCE),
         };
+        let proof = (!self.proven).then(|| (self.opened + proof, StreamEnd::Unproven));
         let silent = (self.heard + silence, StreamEnd::Silent);
         proof.into_iter().chain(stuck).fold(silent, |first, other| if other.0 < first.0 { other } else { first })
     }

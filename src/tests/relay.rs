@@ -598,6 +598,8 @@ fn strangers_are_answered_shortly_and_not_too_often() {
     let bytes = scene.unsigned(BINDING, &[]);
     let answered = (0..5_000).filter(|_| scene.put(guest.client, &bytes).is_ok()).count();
     assert!(answered < 1_000, "{answered}");
+    let connected = Client { leg: Leg::Tcp, ..guest.client };
+    assert!(scene.put(connected, &bytes).is_ok(), "who has a connection is where it says");
     let neighbour = Client { remote: SocketAddr::from(([203, 0, 113, 8], 5_000)), ..guest.client };
     assert!(scene.put(neighbour, &bytes).is_ok());
     scene.now += secs(10);

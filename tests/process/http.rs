@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::CertifiedKey;
@@ -137,30 +138,57 @@ fn metrics_count_what_happens() {
     assert!(text.ends_with("# EOF\n"));
 }
 
+/// A certificate for `localhost` in files of its own, and whoever trusts it.
+pub struct Certified {
+    folder: PathBuf,
+    /// PEM files.
+    pub chain: String,
+    pub key: String,
+    client: Arc<ClientConfig>,
+}
+
+impl Certified {
+    /// `name` tells the tests of one process apart.
+    pub fn new(name: &str) -> Self {
+        let CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let folder = std::env::temp_dir().join(format!("voxcast-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let write = |name: &str, text: String| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).expect("written");
+            path.to_str().expect("text").to_owned()
+        };
+        let (chain, key) = (write("cert.pem", cert.pem()), write("key.pem", signing_key.serialize_pem()));
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).expect("a certificate");
+        let client = Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth());
+        Self { folder, chain, key, client }
+    }
+
+    /// A connection by TLS that trusts nobody else.
+    pub fn connect(&self, server: SocketAddr) -> StreamOwned<ClientConnection, TcpStream> {
+        let name = "localhost".try_into().expect("a name");
+        let session = ClientConnection::new(self.client.clone(), name).expect("a session");
+        let stream = TcpStream::connect(server).expect("the server listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        StreamOwned::new(session, stream)
+    }
+}
+
+impl Drop for Certified {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.folder).expect("it is ours");
+    }
+}
+
 #[test]
 fn https_is_served_where_a_certificate_is_given() {
-    let CertifiedKey { cert, signing_key } =
-        rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let folder = std::env::temp_dir().join(format!("voxcast-tls-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let (chain, key) = (folder.join("cert.pem"), folder.join("key.pem"));
-    std::fs::write(&chain, cert.pem()).expect("written");
-    std::fs::write(&key, signing_key.serialize_pem()).expect("written");
-    let path = |path: &std::path::Path| path.to_str().expect("text").to_owned();
-    let server = Server::start(&[("TLS_CERT", &path(&chain)), ("TLS_KEY", &path(&key))]);
-
-    let mut roots = RootCertStore::empty();
-    roots.add(cert.der().clone()).expect("a certificate");
-    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let name = "localhost".try_into().expect("a name");
-    let session = ClientConnection::new(Arc::new(config), name).expect("a session");
-    let stream = TcpStream::connect(server.http).expect("the server listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    let mut stream = StreamOwned::new(session, stream);
+    let certified = Certified::new("https");
+    let server = Server::start(&[("TLS_CERT", &certified.chain), ("TLS_KEY", &certified.key)]);
+    let mut stream = certified.connect(server.http);
     write!(stream, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    drop(server);
-    std::fs::remove_dir_all(&folder).expect("it is ours");
 }

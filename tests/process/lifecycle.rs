@@ -34,7 +34,7 @@ fn nothing_secret_is_logged() {
         listener.start("sine-440");
         listener.frames(5);
         drop(Socket::open(server.http, &format!("?api_key={TOKEN}"), &[]).expect("upgraded"));
-        let relayed = told(&server);
+        let (_socket, relayed) = told(&server);
         let (done, text) = uclient(&relayed, &["-y", "-c", "-n", "2", "-m", "1"]);
         assert!(done, "{text}");
         let session = listener.session.clone();
@@ -62,6 +62,7 @@ fn wrong_settings_name_their_variable() {
         ("MEDIA_PORT", "70000"),
         ("RELAY", "maybe"),
         ("RELAY_PORT", "3479"),
+        ("TURNS_PORT", "x"),
         ("MAX_SESSIONS", "0"),
         ("PUBLIC_IP", "my-host"),
         ("ALLOWED_ORIGINS", "example.com"),
@@ -122,6 +123,7 @@ fn help_documents_every_setting() {
         "MEDIA_PORT",
         "RELAY",
         "RELAY_PORT",
+        "TURNS_PORT",
         "PUBLIC_IP",
     ] {
         assert!(out.contains(variable), "{variable}");

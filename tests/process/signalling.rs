@@ -21,7 +21,9 @@ fn a_greeting_is_acknowledged_with_voices_and_a_session() {
     let server = Server::start(&[]);
     let (mut socket, ack) = Socket::greeted(server.http);
     assert_eq!(ack["resumed"], false);
-    assert_eq!(ack["ice_servers"], json!([]));
+    let [relay] = &ack["ice_servers"].as_array().expect("a list")[..] else { panic!("{ack}") };
+    assert_eq!(relay["urls"].as_array().map(Vec::len), Some(2), "the relay, by UDP and by TCP: {ack}");
+    assert!(relay["username"].is_string() && relay["credential"].is_string());
     assert_eq!(ack["session_id"].as_str().expect("text").len(), 32);
     let names: Vec<_> =
         ack["voices"].as_array().expect("a list").iter().map(|voice| (&voice["id"], &voice["name"])).collect();

@@ -390,9 +390,13 @@ impl Relay {
         })
     }
 
-    /// Strangers over UDP may lie about where they are.
+    /// Strangers over UDP may lie about where they are. A connection proves it, and one that is not answered would wait for ever.
     fn admit_stranger(&mut self, client: Client, now: Instant) -> Result<(), RelayDrop> {
-        if self.limiter.admits(ClientAddr::new(client.remote.ip()), now) { Ok(()) } else { Err(RelayDrop::Unanswered) }
+        if client.leg == Leg::Tcp || self.limiter.admits(ClientAddr::new(client.remote.ip()), now) {
+            Ok(())
+        } else {
+            Err(RelayDrop::Unanswered)
+        }
     }
 
     /// Answers a request that must be signed; tells whether it was.
