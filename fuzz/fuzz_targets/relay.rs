@@ -133,7 +133,8 @@ fuzz_target!(|ops: Vec<Op>| {
                 let mut message = Message::builder(kind, transaction, MessageWriteVec::new());
                 for attribute in attributes {
                     let (kind, value) = raw(attribute, &relayed);
-                    if value.len() < 1_000 {
+                    // What signs and what sums up has writers of its own.
+                    if value.len() < 1_000 && !matches!(kind, 0x0008 | 0x001c | 0x8028) {
                         let _ = message.add_attribute(&RawAttribute::new(AttributeType::new(kind), &value));
                     }
                 }
