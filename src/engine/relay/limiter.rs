@@ -13,6 +13,8 @@ pub const RATE: u32 = 200;
 pub const BURST: u32 = 800;
 /// Networks that are remembered; past that nobody new is answered until some have been quiet.
 const NETWORKS: usize = 16_384;
+/// How often the quiet ones are looked for when there are too many: not for each stranger.
+const SWEEP: Duration = Duration::from_secs(1);
 /// One answer's share of a second.
 const SHARE: Duration = Duration::from_nanos(1_000_000_000 / RATE as u64);
 /// Who has waited so long has all its answers again.
@@ -23,6 +25,7 @@ const FULL: Duration = SHARE.saturating_mul(BURST);
 pub struct Limiter {
     /// When each network will have all its answers again. Strangers choose the keys, and the standard hasher is keyed.
     full: HashMap<IpAddr, Instant>,
+    swept: Option<Instant>,
 }
 
 impl Limiter {
@@ -31,7 +34,9 @@ impl Limiter {
     pub fn admits(&mut self, client: ClientAddr, now: Instant) -> bool {
         let network = client.prefix();
         if self.full.len() >= NETWORKS && !self.full.contains_key(&network) {
-            self.full.retain(|_, full| *full > now);
+            if self.swept.is_none_or(|swept| now >= swept + SWEEP) {
+                self.forget(now);
+            }
             if self.full.len() >= NETWORKS {
                 return false;
             }
@@ -47,6 +52,7 @@ impl Limiter {
 
     /// Forgets those who have all their answers again.
     pub fn forget(&mut self, now: Instant) {
+        self.swept = Some(now);
         self.full.retain(|_, full| *full > now);
     }
 }
@@ -76,6 +82,8 @@ mod tests {
         let admitted = (0..40_000).filter(|number| limiter.admits(addr(*number), zero())).count();
         assert_eq!((admitted, limiter.full.len()), (NETWORKS, NETWORKS));
         assert!(limiter.admits(addr(7), zero()), "who was known is answered on");
+        // All but one have been quiet for long enough, and nobody looks for them yet.
+        assert!(!limiter.admits(addr(50_000), zero() + ms(999)), "a crowd costs one look a second");
         assert!(limiter.admits(addr(50_000), zero() + secs(1)), "the quiet ones are forgotten");
         limiter.forget(zero() + secs(9));
         assert!(limiter.full.is_empty());
