@@ -289,11 +289,11 @@ impl Connections {
         }
     }
 
-    fn remove(&self, remote: SocketAddr, connection: &Rc<Connection>) {
+    /// Forgets a connection; returns whether it was still its peer's, and not replaced by another.
+    fn remove(&self, remote: SocketAddr, connection: &Rc<Connection>) -> bool {
         let mut connections = self.0.borrow_mut();
-        if connections.get(&remote).is_some_and(|known| Rc::ptr_eq(known, connection)) {
-            connections.remove(&remote);
-        }
+        let last = connections.get(&remote).is_some_and(|known| Rc::ptr_eq(known, connection));
+        last && connections.remove(&remote).is_some()
     }
 }
 
@@ -373,8 +373,8 @@ pub async fn carry(hub: Rc<Hub>, arrival: Arrival) {
     connections.insert(remote, connection.clone());
     hub.metrics.tcp_connection(1);
     let Err(end) = serve(&hub, &socket, &connection, first).await;
-    connections.remove(remote, &connection);
-    if let (Service::Relay, Some(relay)) = (service, &hub.relay) {
+    let last = connections.remove(remote, &connection);
+    if let (true, Service::Relay, Some(relay)) = (last, service, &hub.relay) {
         relay.borrow_mut().disconnected(connection.client());
     }
     hub.metrics.tcp_connection(-1);
