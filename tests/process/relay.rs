@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::client::{Listener, Socket};
 use super::http::{Certified, metric};
-use super::server::{PATIENCE, Server, TOKEN, now};
+use super::server::{PATIENCE, Server, TOKEN, await_that};
 
 /// What a client is told of the relay.
 pub struct Told {
@@ -53,15 +53,6 @@ pub fn uclient(told: &Told, arguments: &[&str]) -> (bool, String) {
     let output = command(told, arguments).output().expect("turnutils_uclient is installed");
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     (output.status.success(), text)
-}
-
-/// Waits until something is so.
-fn await_that(what: &str, so: impl Fn() -> bool) {
-    let end = now() + PATIENCE;
-    while !so() {
-        assert!(now() < end, "not {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

@@ -104,6 +104,15 @@ fn read_log(stderr: ChildStderr, tell: &mpsc::Sender<SocketAddr>) -> String {
     }
 }
 
+/// Waits until something is so.
+pub fn await_that(what: &str, so: impl Fn() -> bool) {
+    let end = now() + PATIENCE;
+    while !so() {
+        assert!(now() < end, "not {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Runs the binary to its end; gives its exit code, standard output and standard error.
 pub fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let mut child = binary()
