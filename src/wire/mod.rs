@@ -1,7 +1,9 @@
-//! Floor 0, words and bytes: messages, ids, datagram classes, STUN peek, TCP framing, SDP text, media time. Pure: no state, no clock, no I/O.
+//! Floor 0, words and bytes: messages, ids, datagram classes, STUN peek, TCP framing, SDP text, URLs of ICE servers, media time. Pure:
+//! no state, no clock, no I/O.
 
 pub mod classify;
 pub mod framing;
+pub mod ice_url;
 pub mod ids;
 pub mod media;
 pub mod opus;
