@@ -15,7 +15,7 @@ trap stop_server EXIT
 
 start_server() {
 	# Variables set to nothing hide those of a `.env`.
-	export HOST=127.0.0.1 PORT=$LOAD_PORT MEDIA_PORT=$LOAD_MEDIA_PORT LOG=warn RELAY=off AUTH_TOKEN= TLS_CERT= TLS_KEY= PUBLIC_IP=
+	export HOST=127.0.0.1 PORT=$LOAD_PORT MEDIA_PORT=$LOAD_MEDIA_PORT LOG=warn RELAY=off STUN_SERVERS=none AUTH_TOKEN= TLS_CERT= TLS_KEY= PUBLIC_IP=
 	pin 0 "$bin" > /dev/null & server=$!
 	for _ in {1..100}; do
 		(exec 3<> "/dev/tcp/127.0.0.1/$LOAD_PORT") 2> /dev/null && break

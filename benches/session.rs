@@ -90,7 +90,7 @@ struct Call {
 impl Call {
     fn new(stage: &Stage) -> Self {
         let (caller, offer) = Caller::listener(&stage.callers, HOME, stage.zero);
-        let profile = Profile { model: Model::Speaker, sdk: false };
+        let profile = Profile::new(Model::Speaker, false);
         let mut call = Self {
             core: SessionCore::new(stage.host.clone(), profile, vec![SERVER]),
             caller,
@@ -311,7 +311,7 @@ fn join(c: &mut Criterion) {
         let (_, offer) = Caller::listener(&stage.callers, HOME, stage.zero);
         let text = serde_json::json!({ "type": "webrtc_offer", "sdp": offer }).to_string();
         b.iter(|| {
-            let profile = Profile { model: Model::Speaker, sdk: false };
+            let profile = Profile::new(Model::Speaker, false);
             let mut core = SessionCore::new(stage.host.clone(), profile, vec![SERVER]);
             let message = ClientMsg::parse(&text).expect("a good message");
             let drain = core.handle(Input::Client(message), stage.zero).expect("every drain was run");

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -20,11 +21,15 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::engine::access::{AllowedOrigins, AuthMode, DEV_TOKEN, Origin, Secret, SecretFault};
+use crate::engine::credentials::TurnSecret;
+use crate::engine::host::Hmac;
+use crate::engine::providers::{self, Source};
 use crate::logging::{LogFilter, LogFormat};
+use crate::wire::ice_url::{IceUrl, IceUrlFault, Scheme};
 use crate::wire::ids::WorkerId;
 
 /// What stands for a variable that nobody set; also shown by `--help`. The others are off by default.
-const DEFAULTS: [(&str, &str); 11] = [
+const DEFAULTS: [(&str, &str); 13] = [
     ("HOST", "::"),
     ("PORT", "8080"),
     ("TRUSTED_PROXIES", "127.0.0.0/8,::1"),
@@ -34,6 +39,8 @@ const DEFAULTS: [(&str, &str); 11] = [
     ("RELAY", "on"),
     ("RELAY_PORT", "3478"),
     ("TURNS_PORT", "5349"),
+    ("STUN_SERVERS", "stun:stun.cloudflare.com:3478,stun:stun.l.google.com:19302"),
+    ("TURN_TTL", "6h"),
     ("LOG", "info"),
     ("LOG_FORMAT", "human"),
 ];
@@ -43,6 +50,13 @@ const CORES: &str = "cores";
 
 /// Largest `.env` that is read: a typing error in a path must not read a disk.
 const DOTENV_BYTES: u64 = 64 * 1024;
+
+/// How long credentials for a relay may last: a minute leaves time to renew them, and a day is the most that providers give.
+const TURN_TTLS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(24 * 60 * 60);
+
+/// Where the providers' interfaces are.
+const TWILIO_API: &str = "https://api.twilio.com";
+const CLOUDFLARE_API: &str = "https://rtc.live.cloudflare.com";
 
 /// Longest run of the load client. It must stop by itself, whatever was typed.
 const LONGEST_LOAD: Duration = Duration::from_secs(24 * 60 * 60);
@@ -81,6 +95,13 @@ pub struct Config {
     pub relay_port: Option<u16>,
     /// `TURNS_PORT`: where the relay listens for TLS, if there is a certificate. 0 lets the system choose.
     pub turns_port: Option<u16>,
+    /// `STUN_SERVERS`: who tells us our addresses behind a NAT.
+    pub stun_servers: Vec<IceUrl>,
+    /// Where the ICE servers of clients come from beside our own relay, the first one first: `TWILIO_ACCOUNT_SID` and
+    /// `TWILIO_AUTH_TOKEN`, `CLOUDFLARE_TURN_KEY_ID` and `CLOUDFLARE_TURN_API_TOKEN`, `TURN_SECRET` and `TURN_URLS`, `ICE_SERVERS_JSON`.
+    pub ice_sources: Vec<Source>,
+    /// `TURN_TTL`: how long credentials for a relay are good.
+    pub turn_ttl: Duration,
     /// `PUBLIC_IP`: what is advertised instead of the host's own addresses.
     pub public_ip: PublicIp,
     /// `LOG`, else `RUST_LOG`.
@@ -418,6 +439,37 @@ struct ServeFlags {
     /// 443 passes nearly everywhere. 0 lets the system choose.
     #[arg(long, value_name = "PORT", help_heading = "Audio")]
     turns_port: Option<String>,
+    /// STUN servers that tell us our address behind a NAT, parted by commas, or none.
+    #[arg(long, value_name = "URLS", help_heading = "ICE servers")]
+    stun_servers: Option<String>,
+    /// TURN servers of your own, parted by commas, for server and clients: `turn:host:port?transport=udp` and the like.
+    ///
+    /// They share `TURN_SECRET` with this server (coturn: use-auth-secret, static-auth-secret).
+    #[arg(long, value_name = "URLS", help_heading = "ICE servers")]
+    turn_urls: Option<String>,
+    /// What `TURN_URLS` share with this server, 8 to 256 characters.
+    ///
+    /// Other users of this machine can read flags: prefer the variable. That goes for the tokens below, too.
+    #[arg(long, value_name = "SECRET", help_heading = "ICE servers")]
+    turn_secret: Option<Unshown>,
+    /// How long credentials for a relay are good: 90, 90s, 5m or 1h. Clients that stay are given new ones in time.
+    #[arg(long, value_name = "DURATION", help_heading = "ICE servers")]
+    turn_ttl: Option<String>,
+    /// ICE servers for clients as a JSON list: `[{"urls": …, "username": …, "credential": …}]`.
+    #[arg(long, value_name = "JSON", help_heading = "ICE servers")]
+    ice_servers_json: Option<Unshown>,
+    /// Account at Twilio, whose TURN servers clients are given; goes with --twilio-auth-token.
+    #[arg(long, value_name = "SID", help_heading = "ICE servers")]
+    twilio_account_sid: Option<String>,
+    /// Its token.
+    #[arg(long, value_name = "TOKEN", help_heading = "ICE servers")]
+    twilio_auth_token: Option<Unshown>,
+    /// Key of Cloudflare's TURN service; goes with --cloudflare-turn-api-token.
+    #[arg(long, value_name = "ID", help_heading = "ICE servers")]
+    cloudflare_turn_key_id: Option<String>,
+    /// Its token.
+    #[arg(long, value_name = "TOKEN", help_heading = "ICE servers")]
+    cloudflare_turn_api_token: Option<Unshown>,
     /// What is logged to standard error: off, error, warn, info, debug or trace.
     ///
     /// Parts have levels of their own, as in `info,voxcast::drive=debug`. `RUST_LOG` is read where this is unset. Libraries are never
@@ -475,6 +527,15 @@ impl ServeFlags {
             None => env.parsed("RUST_LOG", None, str::parse::<LogFilter>)?,
             given => given,
         };
+        let ice_sources = ice_sources(
+            env,
+            IceFlags {
+                twilio: (self.twilio_account_sid, self.twilio_auth_token),
+                cloudflare: (self.cloudflare_turn_key_id, self.cloudflare_turn_api_token),
+                turn: (self.turn_urls, self.turn_secret),
+                fixed: self.ice_servers_json,
+            },
+        )?;
         Ok(Config {
             host: env.required("HOST", self.host, host)?,
             port,
@@ -487,10 +548,64 @@ impl ServeFlags {
             media_port,
             relay_port,
             turns_port,
+            stun_servers: env.required("STUN_SERVERS", self.stun_servers, stun_servers)?,
+            ice_sources,
+            turn_ttl: env.required("TURN_TTL", self.turn_ttl, turn_ttl)?,
             public_ip: env.parsed("PUBLIC_IP", self.public_ip, public_ip)?.unwrap_or_default(),
             log: log.unwrap_or_default(),
             log_format: env.required("LOG_FORMAT", self.log_format, log_format)?,
         })
+    }
+}
+
+/// The flags of other people's ICE servers; a name or an address each, and what proves us to it.
+struct IceFlags {
+    twilio: (Option<String>, Option<Unshown>),
+    cloudflare: (Option<String>, Option<Unshown>),
+    turn: (Option<String>, Option<Unshown>),
+    fixed: Option<Unshown>,
+}
+
+/// Where the ICE servers of clients come from, in the order in which they are tried.
+fn ice_sources(env: &Environment<'_>, flags: IceFlags) -> Result<Vec<Source>, ConfigError> {
+    let IceFlags { twilio, cloudflare, turn, fixed } = flags;
+    let twilio = both(
+        ("TWILIO_ACCOUNT_SID", env.parsed("TWILIO_ACCOUNT_SID", twilio.0, account)?),
+        ("TWILIO_AUTH_TOKEN", env.secret("TWILIO_AUTH_TOKEN", twilio.1)?),
+    )?;
+    let cloudflare = both(
+        ("CLOUDFLARE_TURN_KEY_ID", env.parsed("CLOUDFLARE_TURN_KEY_ID", cloudflare.0, account)?),
+        ("CLOUDFLARE_TURN_API_TOKEN", env.secret("CLOUDFLARE_TURN_API_TOKEN", cloudflare.1)?),
+    )?;
+    let turn = both(
+        ("TURN_URLS", env.parsed("TURN_URLS", turn.0, turn_urls)?),
+        ("TURN_SECRET", env.secret("TURN_SECRET", turn.1)?),
+    )?;
+    let fixed = env.text("ICE_SERVERS_JSON", fixed.map(|flag| flag.0))?;
+    let fixed = fixed.map(|text| providers::fixed(&text)).transpose();
+    let fixed = fixed.map_err(|fault| ConfigError::variable("ICE_SERVERS_JSON", fault))?.unwrap_or_default();
+    let sources = [
+        twilio.map(|(account, token)| Source::Twilio { account, token, api: TWILIO_API.to_owned() }),
+        cloudflare.map(|(key, token)| Source::Cloudflare { key, token, api: CLOUDFLARE_API.to_owned() }),
+        turn.map(|(urls, secret)| {
+            let secret = TurnSecret::new(secret.expose().as_bytes(), Hmac::default());
+            Source::Shared { secret, urls }
+        }),
+        (!fixed.is_empty()).then_some(Source::Fixed(fixed)),
+    ];
+    Ok(sources.into_iter().flatten().collect())
+}
+
+/// Two variables that go together.
+fn both<A, B>(
+    (name, value): (&'static str, Option<A>),
+    (other_name, other): (&'static str, Option<B>),
+) -> Result<Option<(A, B)>, ConfigError> {
+    match (value, other) {
+        (Some(value), Some(other)) => Ok(Some((value, other))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(ConfigError::variable(other_name, format!("is missing, and {name} is set"))),
+        (None, Some(_)) => Err(ConfigError::variable(name, format!("is missing, and {other_name} is set"))),
     }
 }
 
@@ -611,6 +726,39 @@ fn trusted_proxies(text: &str) -> Result<Vec<IpNet>, String> {
     list(text)
         .map(|item| net(item).map_err(|_| format!("{item:?} is not an address or a network such as 10.0.0.0/8")))
         .collect()
+}
+
+/// A word that goes into the path of a URL.
+fn account(text: &str) -> Result<String, &'static str> {
+    let sound = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if sound { Ok(text.to_owned()) } else { Err("is letters, digits, - and _ only") }
+}
+
+fn turn_urls(text: &str) -> Result<Vec<IceUrl>, String> {
+    ice_urls(text, |url| url.scheme.relays(), "is not the URL of a TURN server such as turn:turn.example:3478")
+}
+
+fn stun_servers(text: &str) -> Result<Vec<IceUrl>, String> {
+    if text == "none" {
+        return Ok(Vec::new());
+    }
+    ice_urls(text, |url| url.scheme == Scheme::Stun, "is not the URL of a STUN server such as stun:stun.example:3478")
+}
+
+fn ice_urls(text: &str, right: impl Fn(&IceUrl) -> bool, wrong: &str) -> Result<Vec<IceUrl>, String> {
+    let parse = |item: &str| match item.parse::<IceUrl>() {
+        Ok(url) if right(&url) => Ok(url),
+        Ok(_) => Err(format!("{item:?} {wrong}")),
+        // A password that stands in the wrong place is not repeated.
+        Err(IceUrlFault::Credentials) => Err(IceUrlFault::Credentials.to_string()),
+        Err(fault) => Err(format!("{item:?}: {fault}")),
+    };
+    list(text).map(parse).collect()
+}
+
+fn turn_ttl(text: &str) -> Result<Duration, String> {
+    let time = duration(text).ok().filter(|time| TURN_TTLS.contains(time));
+    time.ok_or_else(|| format!("{text:?} is not a time of 1m to 24h such as 90m or 6h"))
 }
 
 fn on_or_off(text: &str) -> Result<bool, String> {
@@ -771,6 +919,50 @@ mod tests {
         assert!(fault("LOG", "loud").starts_with("LOG: \"loud\" is neither"));
     }
 
+    #[test]
+    fn ice_servers_come_in_their_order_and_what_belongs_together_is_asked_for() {
+        let names = |env: &[(&str, &str)]| config(&[], env).ice_sources.iter().map(Source::name).collect::<Vec<_>>();
+        let json = r#"[{"urls":"turn:t.example","username":"me","credential":"my own"}]"#;
+        let all = [
+            ("ICE_SERVERS_JSON", json),
+            ("TURN_URLS", "turn:t.example, turns:t.example"),
+            ("TURN_SECRET", "correct-horse"),
+            ("CLOUDFLARE_TURN_KEY_ID", "abc"),
+            ("CLOUDFLARE_TURN_API_TOKEN", "correct-horse"),
+            ("TWILIO_ACCOUNT_SID", "AC1"),
+            ("TWILIO_AUTH_TOKEN", "correct-horse"),
+        ];
+        assert_eq!(names(&all), ["Twilio", "Cloudflare", "TURN_SECRET", "ICE_SERVERS_JSON"]);
+        assert_eq!(names(&[("ICE_SERVERS_JSON", "[]")]), [""; 0]);
+        let shown = format!("{:?}", config(&[], &all));
+        assert!(!shown.contains("correct-horse") && !shown.contains("my own"), "{shown}");
+        for (name, other) in [
+            ("TURN_URLS", "TURN_SECRET"),
+            ("CLOUDFLARE_TURN_KEY_ID", "CLOUDFLARE_TURN_API_TOKEN"),
+            ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
+        ] {
+            let value = |name| all.iter().find(|(known, _)| *known == name).expect("it is there").1;
+            assert_eq!(fault(name, value(name)), format!("{other}: is missing, and {name} is set"));
+            assert_eq!(fault(other, value(other)), format!("{name}: is missing, and {other} is set"));
+        }
+        for (name, value, what) in [
+            ("TURN_URLS", "stun:t.example", "is not the URL of a TURN server"),
+            ("STUN_SERVERS", "turn:t.example", "is not the URL of a STUN server"),
+            ("STUN_SERVERS", "stun:s.example,what", "\"what\": the URL of an ICE server begins"),
+            ("TURN_TTL", "59s", "is not a time of 1m to 24h"),
+            ("TURN_TTL", "25h", "is not a time of 1m to 24h"),
+            ("TWILIO_ACCOUNT_SID", "../x", "is letters, digits"),
+            ("ICE_SERVERS_JSON", "what", "is not a list of ICE servers"),
+        ] {
+            assert!(fault(name, value).contains(what), "{}", fault(name, value));
+        }
+        let hidden = fault("TURN_URLS", "turn:me:hunter2@t.example");
+        assert!(!hidden.contains("hunter2"), "{hidden}");
+        assert_eq!(config(&[], &[("STUN_SERVERS", "none")]).stun_servers, []);
+        let plain = config(&[], &[]);
+        assert_eq!((plain.stun_servers.len(), plain.turn_ttl), (2, Duration::from_secs(6 * 3600)));
+    }
+
     #[cfg(unix)]
     #[test]
     fn a_value_that_is_not_utf8_names_its_variable() {
@@ -894,7 +1086,8 @@ mod tests {
 
     #[test]
     fn help_names_every_variable_and_default() {
-        let text = help(&["--help"]);
+        // Long lines are wrapped.
+        let text = help(&["--help"]).split_whitespace().collect::<Vec<_>>().join(" ");
         for arg in Flags::command().get_arguments() {
             let name = arg.get_id().as_str().to_uppercase();
             assert!(text.contains(&format!("[env: {name}]")), "{name}");

@@ -177,7 +177,7 @@ impl World {
         let (host, callers) = &*HOST;
         DRAWN.store(0, Ordering::Relaxed);
         let model = if setting.echo { Model::Echo } else { Model::Speaker };
-        let profile = Profile { model, sdk: setting.sdk };
+        let profile = Profile::new(model, setting.sdk);
         let (caller, offer) = caller(setting.echo, callers);
         let mut world = Self {
             core: SessionCore::new(host.clone(), profile, vec![SERVER]),

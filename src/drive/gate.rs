@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use actix::{Addr, Recipient};
 use prometheus_client::registry::Registry;
@@ -11,16 +12,20 @@ use crate::engine::access::{Access, ClientAddr, Visitor};
 use crate::engine::attempts::Attempts;
 use crate::engine::deadline::Beat;
 use crate::engine::door::{Admission, Wishes};
-use crate::engine::ice_servers::IceServers;
-use crate::engine::session::Profile;
+use crate::engine::ice_servers::{Asker, IceServers, Told, user};
+use crate::engine::providers::Serving;
+use crate::engine::session::{Policy, Profile};
 use crate::wire::ids::SessionId;
-use crate::wire::signal::{IceServer, SignalFault, VoiceCard};
+use crate::wire::signal::{SignalFault, TurnConfig, VoiceCard};
 
 use super::capacity::{Capacity, Directory};
 use super::clock::Clock;
 use super::metrics::Metrics;
 use super::session::ToClient;
 use super::worker::{Open, Opened, Resume, Worker};
+
+/// How long a client waits for a provider's first word; then it gets what comes next in line.
+const FIRST_WORD: Duration = Duration::from_secs(1);
 
 /// What every connection needs to know.
 pub struct Gate {
@@ -40,8 +45,10 @@ pub struct Gate {
     pub capacity: Capacity,
     /// Which worker has which session.
     pub directory: Directory,
-    /// Tells clients of the relay, unless there is none.
-    pub ice_servers: Option<IceServers>,
+    /// Tells clients of servers.
+    pub ice_servers: IceServers,
+    /// What serves at the moment.
+    pub serving: watch::Receiver<Serving>,
     /// What can be heard.
     pub voices: Vec<VoiceCard>,
     /// Turns true when the server goes away.
@@ -82,12 +89,43 @@ impl Gate {
         Ok((opened, id))
     }
 
+    /// Waits a moment for a provider that has yet to say its first word, so that the first clients after a start get what the others do.
+    ///
+    /// # Errors
+    /// When a client that wants relayed paths only could have none.
+    pub async fn ice_ready(&self, knock: &Knock, profile: Profile) -> Result<(), SignalFault> {
+        let mut serving = self.serving.clone();
+        let settled = serving.wait_for(|serving| !serving.is_waited_for);
+        // Whatever came of it: there is something behind, or nothing.
+        drop(tokio::time::timeout(FIRST_WORD, settled).await);
+        match profile.policy {
+            Some(policy) if policy.is_relay_only() => {
+                let told = self.told(Asker { user: "", host: knock.relay_host(), policy: profile.policy });
+                let none = told.servers.is_empty();
+                if none { Err(SignalFault::NoRelay(policy.name().to_owned())) } else { Ok(()) }
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What the client of a session is told for its peer connection.
     #[must_use]
-    pub fn ice_servers(&self, knock: &Knock, id: &SessionId) -> Vec<IceServer> {
-        // Where a proxy is, the relay need not be.
-        let host = knock.host.as_deref().filter(|_| !knock.forwarded);
-        self.ice_servers.as_ref().map(|servers| servers.of(id, host, self.clock.now())).unwrap_or_default()
+    pub fn ice_servers(&self, knock: &Knock, id: &SessionId, policy: Option<Policy>) -> Told {
+        let user = user(&self.ice_servers.secret, id);
+        self.told(Asker { user: &user, host: knock.relay_host(), policy })
+    }
+
+    /// Credentials for somebody without a session, and how long they are good; none where nothing relays.
+    #[must_use]
+    pub fn turn_credentials(&self, knock: &Knock, user: &str) -> Option<(TurnConfig, Duration)> {
+        let offer = self.serving.borrow().offer.clone();
+        let asker = Asker { user, host: knock.relay_host(), policy: None };
+        self.ice_servers.credentials(&offer, asker, self.clock.now())
+    }
+
+    fn told(&self, asker: Asker<'_>) -> Told {
+        let offer = self.serving.borrow().offer.clone();
+        self.ice_servers.of(&offer, asker, self.clock.now())
     }
 
     /// Asks access control about a token; `wrong` is what a wrong one is told.
@@ -124,4 +162,11 @@ pub struct Knock {
     pub forwarded: bool,
     /// Whether the page's origin may use the server.
     pub origin_allowed: bool,
+}
+
+impl Knock {
+    /// The host under which the client may find the relay: where a proxy is, the relay need not be.
+    fn relay_host(&self) -> Option<&str> {
+        self.host.as_deref().filter(|_| !self.forwarded)
+    }
 }

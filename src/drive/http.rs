@@ -12,14 +12,20 @@ use rust_embed::RustEmbed;
 use serde::Serialize;
 
 use crate::engine::access::Forwarding;
-use crate::engine::door::Wishes;
+use crate::engine::door::{Admission, Wishes};
+use crate::engine::ice_servers::drawn_user;
+use crate::wire::signal::{SignalFault, TurnConfig};
 
+use super::clock::entropy;
 use super::gate::{Gate, Knock};
 use super::metrics;
 use super::ws;
 
 /// What the page may load: its own files, and its own server's WebSocket.
 const CONTENT_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+
+/// A user's name in credentials for a relay, in bytes.
+const LONGEST_USER: usize = 64;
 
 /// The files of the pages, in the binary.
 #[derive(RustEmbed)]
@@ -41,6 +47,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         )
         .route("/ws", web::get().to(websocket))
         .route("/api/voices", read().to(voices))
+        .route("/api/turn-credentials", read().to(turn_credentials))
         .route(
             "/healthz",
             read().to(|| async { HttpResponse::Ok().content_type(ContentType::plaintext()).body("ok\n") }),
@@ -48,7 +55,10 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .route("/readyz", read().to(ready))
         .route("/metrics", read().to(show_metrics))
         .default_service(web::to(|request: HttpRequest| async move {
-            let known = matches!(request.path(), "/" | "/ws" | "/api/voices" | "/healthz" | "/readyz" | "/metrics");
+            let known = matches!(
+                request.path(),
+                "/" | "/ws" | "/api/voices" | "/api/turn-credentials" | "/healthz" | "/readyz" | "/metrics"
+            );
             if known && *request.method() != Method::GET {
                 let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD are served here.");
                 answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -142,6 +152,53 @@ fn file(request: &HttpRequest, path: &str) -> HttpResponse {
 
 async fn voices(gate: web::Data<Gate>) -> HttpResponse {
     HttpResponse::Ok().json(&gate.voices)
+}
+
+/// Credentials for a relay, as those who use the relay without a session want them.
+#[derive(Serialize)]
+struct Credentials {
+    #[serde(flatten)]
+    config: TurnConfig,
+    /// Seconds.
+    ttl: u64,
+}
+
+async fn turn_credentials(gate: web::Data<Gate>, request: HttpRequest) -> HttpResponse {
+    let Some(knock) = knock(&gate, &request) else {
+        return problem(StatusCode::BAD_REQUEST, "The connection has no peer address.");
+    };
+    let bearer = text(request.headers(), &header::AUTHORIZATION).and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    match gate.admit(bearer.unwrap_or_default(), &knock, SignalFault::BadToken) {
+        Admission::Good => {}
+        Admission::Bad(fault @ SignalFault::TooManyAttempts(seconds)) => {
+            let mut answer = problem(StatusCode::TOO_MANY_REQUESTS, &fault.to_string());
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            return answer;
+        }
+        Admission::Bad(fault) => {
+            let mut answer = problem(StatusCode::UNAUTHORIZED, &fault.to_string());
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            return answer;
+        }
+    }
+    let user = form_pairs(request.query_string()).into_iter().find(|(name, _)| name == "user").map(|(_, user)| user);
+    let user = user.filter(|user| !user.is_empty()).unwrap_or_else(|| {
+        let mut random = [0; 16];
+        entropy(&mut random);
+        drawn_user(random)
+    });
+    if user.len() > LONGEST_USER || !user.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return problem(StatusCode::BAD_REQUEST, "A user is 1 to 64 printable ASCII characters without blanks.");
+    }
+    let Some((config, ttl)) = gate.turn_credentials(&knock, &user) else {
+        return problem(StatusCode::NOT_FOUND, "This server knows of no relay that you could reach.");
+    };
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(Credentials { config, ttl: ttl.as_secs() })
 }
 
 async fn ready(gate: web::Data<Gate>) -> HttpResponse {

@@ -20,6 +20,7 @@ use crate::engine::joins::JoinQueue;
 use crate::engine::load::Load;
 use crate::engine::neighbours::Neighbours;
 use crate::engine::playout::AudienceNote;
+use crate::engine::reflexive::Prober;
 use crate::engine::relay::{Relay, RelayParts, is_virtual};
 use crate::engine::session::Host;
 use crate::wire::ids::{SessionId, SessionKey, WorkerId};
@@ -31,6 +32,7 @@ use super::clock::Clock;
 use super::metrics::Metrics;
 use super::outbox::Outbox;
 use super::post::{Post, PostBox, Stray, Word};
+use super::reflexive::Outside;
 use super::relay;
 use super::seat::{Origin, Seat, SharedSeat};
 use super::session::{Admitted, FromClient, Session};
@@ -63,6 +65,8 @@ pub struct Common {
     pub post: Post,
     /// What relays are made of, unless there are none.
     pub relay: Option<RelayParts>,
+    /// What our sockets are called behind a NAT.
+    pub outside: Outside,
 }
 
 /// A heavy step of a join, which waits in line.
@@ -137,6 +141,12 @@ pub struct Hub {
     pub relay_connections: Connections,
     /// The relay, unless there is none.
     pub relay: Option<RefCell<Relay>>,
+    /// Asks STUN servers for all workers, on the first one.
+    pub prober: Option<RefCell<Prober>>,
+    /// One of them has answered.
+    pub answered: Notify,
+    /// What our sockets are called behind a NAT.
+    pub outside: Outside,
     /// Sessions by their key.
     pub sessions: RefCell<HashMap<SessionKey, Resident>>,
     /// What is known of other workers.
@@ -186,7 +196,7 @@ impl Hub {
         post_box: PostBox,
         (sockets, relay_sockets): (&[Rc<MediaSocket>], &[Rc<MediaSocket>]),
     ) -> Self {
-        let Common { clock, metrics, audio, capacity, directory, post, relay } = common;
+        let Common { clock, metrics, audio, capacity, directory, post, relay, outside } = common;
         let all: Vec<_> = sockets.iter().chain(relay_sockets).cloned().collect();
         let now = clock.now();
         Self {
@@ -199,6 +209,9 @@ impl Hub {
             connections: Connections::default(),
             relay_connections: Connections::default(),
             relay: relay.map(|parts| RefCell::new(Relay::new(RelayParts { worker: id, ..parts }))),
+            prober: outside.prober().filter(|_| id == WorkerId(0)).map(RefCell::new),
+            answered: Notify::new(),
+            outside,
             sessions: RefCell::default(),
             neighbours: RefCell::new(Neighbours::new(id, post.workers())),
             post_box: RefCell::new(post_box),
@@ -242,6 +255,11 @@ impl Hub {
     /// `key` sends a check whose answer may come to any worker.
     pub fn expect(&self, transaction: [u8; 12], key: SessionKey) {
         self.demux.borrow_mut().expect(transaction, key);
+        self.expect_elsewhere(transaction);
+    }
+
+    /// The same of an answer that is for no session.
+    pub fn expect_elsewhere(&self, transaction: [u8; 12]) {
         for worker in self.neighbours.borrow().others() {
             self.tell(worker, Word::Expected { owner: self.id, transaction });
         }

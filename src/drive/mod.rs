@@ -13,6 +13,8 @@ pub mod load;
 pub mod metrics;
 pub mod outbox;
 pub mod post;
+pub mod providers;
+pub mod reflexive;
 pub mod relay;
 pub mod seat;
 pub mod server;

@@ -309,6 +309,7 @@ mod tests {
     use crate::drive::hub::{Common, Resident};
     use crate::drive::metrics::{Metrics, render};
     use crate::drive::post::Post;
+    use crate::drive::reflexive::Outside;
     use crate::drive::session::Attach;
     use crate::engine::session::{Model, Profile};
     use crate::tests::client::{chromium_listener, offer};
@@ -327,12 +328,13 @@ mod tests {
             directory: Directory::default(),
             post,
             relay: None,
+            outside: Outside::new(&[], Vec::new()),
         };
         (Rc::new(Hub::new(WorkerId(0), common, host(1), boxes.remove(0), (&[], &[]))), capacity)
     }
 
     fn session(hub: &Rc<Hub>, capacity: &Capacity) -> Resident {
-        let profile = Profile { model: Model::Speaker, sdk: false };
+        let profile = Profile::new(Model::Speaker, false);
         let key = hub.next_key();
         let id = SessionId::from_random(u128::from(key.0).to_be_bytes());
         let seat = Seat::new(SessionCore::new(hub.host.clone(), profile, Vec::new()), key, id, hub.clone());

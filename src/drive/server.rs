@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use actix::prelude::*;
 use actix_web::dev::ServerHandle;
@@ -24,7 +24,8 @@ use crate::engine::attempts::Attempts;
 use crate::engine::credentials::TurnSecret;
 use crate::engine::deadline::Beat;
 use crate::engine::host::Hmac;
-use crate::engine::ice_servers::IceServers;
+use crate::engine::ice_servers::{IceServers, RelayPorts};
+use crate::engine::providers::{Providers, Serving, Source};
 use crate::engine::relay::{Nonces, Plan, Registry, RelayParts};
 use crate::engine::session::Host;
 use crate::wire::ids::WorkerId;
@@ -42,6 +43,8 @@ use super::hub::Common;
 use super::limits;
 use super::metrics::{AudioCollector, Metrics, RelayCollector};
 use super::post::{Post, PostBox};
+use super::providers;
+use super::reflexive::Outside;
 use super::tcp::{MediaListener, Reception, Room, Service, accept};
 use super::udp::{MediaPort, MediaSocket, bind_all, listen_all};
 use super::worker::{Play, Retire, Sockets, Worker};
@@ -146,8 +149,11 @@ impl Server {
         if let Some(parts) = &relay {
             registry.register_collector(Box::new(RelayCollector(parts.registry.clone())));
         }
-        let ice_servers =
-            relay.as_ref().zip(relay_port).map(|(parts, port)| ice_servers(parts, (port, tls_port), config));
+        let ports = relay_port.map(|plain| RelayPorts { plain, tls: tls_port });
+        let ice_servers = ice_servers(clock, relay.as_ref(), ports, config);
+        let providers = Providers::new(config.ice_sources.clone(), config.turn_ttl);
+        let (tell, serving) = watch::channel(Serving::default());
+        actix::spawn(providers::keep(providers, clock, tell));
         let capacity = Capacity::new(config.max_sessions.get(), config.workers);
         let directory = Directory::default();
         let (post, boxes) = Post::new(config.workers);
@@ -159,6 +165,7 @@ impl Server {
             directory: directory.clone(),
             post: post.clone(),
             relay,
+            outside: Outside::new(&config.stun_servers, behind_nat(&sockets, &addresses)),
         };
         let mut workers = Vec::with_capacity(sockets.len());
         let relay_sockets = relay_sockets.into_iter().chain(std::iter::repeat_with(Vec::new));
@@ -191,34 +198,12 @@ impl Server {
             capacity,
             directory,
             ice_servers,
+            serving,
             voices: cards,
             draining: drained,
             registry,
         });
-        let server = HttpServer::new(move || {
-            give_way();
-            App::new()
-                .app_data(gate.clone())
-                .wrap(http::error_pages())
-                .wrap(http::headers())
-                .wrap(http::compression())
-                .configure(http::routes)
-        })
-        .workers(1)
-        .max_connections(connections)
-        .shutdown_timeout(HTTP_SECONDS)
-        .disable_signals();
-        let server = match tls {
-            Some(tls) => server.listen_rustls_0_23(listener, tls)?,
-            None => server.listen(listener)?,
-        }
-        .run();
-        let http = server.handle();
-        actix::spawn(async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "HTTP server");
-            }
-        });
+        let http = serve(gate, listener, tls, connections)?;
         Ok(Self { http, workers, draining, audio, http_addr, media_port, relay_port })
     }
 
@@ -248,23 +233,61 @@ impl Server {
     }
 }
 
+/// The addresses of sockets that others may see under another one: not of those whose other one the operator has told.
+fn behind_nat(sockets: &[Vec<MediaSocket>], addresses: &[MediaAddress]) -> Vec<SocketAddr> {
+    let own = |socket: &&MediaSocket| addresses.iter().any(|known| known.bound == socket.advertised.ip());
+    sockets.iter().take(1).flatten().filter(own).map(|socket| socket.advertised).collect()
+}
+
+/// Serves pages, API and WebSockets from now on.
+fn serve(
+    gate: web::Data<Gate>,
+    listener: TcpListener,
+    tls: Option<rustls::ServerConfig>,
+    connections: usize,
+) -> io::Result<ServerHandle> {
+    let server = HttpServer::new(move || {
+        give_way();
+        App::new()
+            .app_data(gate.clone())
+            .wrap(http::error_pages())
+            .wrap(http::headers())
+            .wrap(http::compression())
+            .configure(http::routes)
+    })
+    .workers(1)
+    .max_connections(connections)
+    .shutdown_timeout(HTTP_SECONDS)
+    .disable_signals();
+    let server = match tls {
+        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
+        None => server.listen(listener)?,
+    }
+    .run();
+    let handle = server.handle();
+    actix::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "HTTP server");
+        }
+    });
+    Ok(handle)
+}
+
 /// What the relays of a run share: secrets of this run, and what is ours.
 fn relay_parts(clock: Clock, candidates: &[SocketAddr], config: &Config) -> RelayParts {
-    let (mut secret, mut key) = ([0; 32], [0; 20]);
-    entropy(&mut secret);
+    let mut key = [0; 20];
     entropy(&mut key);
-    let (now, hmac) = (clock.now(), Hmac::default());
-    let unix = clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let epoch = epoch(clock);
     let plan = Plan::new(config.workers);
     let most = usize::try_from(config.max_sessions.get()).unwrap_or(usize::MAX).saturating_mul(ALLOCATIONS);
     RelayParts {
         worker: WorkerId(0),
         plan,
         registry: Arc::new(Registry::new(candidates, most)),
-        secret: TurnSecret::new(&secret, hmac),
-        nonces: Nonces::new(key, hmac, now),
+        secret: drawn_secret(),
+        nonces: Nonces::new(key, Hmac::default(), epoch.0),
         entropy,
-        epoch: (now, unix),
+        epoch,
     }
 }
 
@@ -298,9 +321,32 @@ fn cards() -> Vec<VoiceCard> {
         .collect()
 }
 
-fn ice_servers(parts: &RelayParts, (port, tls_port): (u16, Option<u16>), config: &Config) -> IceServers {
-    let public = config.public_ip.v4.map(IpAddr::V4).or(config.public_ip.v6.map(IpAddr::V6));
-    IceServers { secret: parts.secret.clone(), port, tls_port, public, epoch: parts.epoch }
+/// What clients are told of servers from: users have the same names at our own relay as elsewhere.
+fn ice_servers(clock: Clock, parts: Option<&RelayParts>, relay: Option<RelayPorts>, config: &Config) -> IceServers {
+    let shared = config.ice_sources.iter().find_map(|source| match source {
+        Source::Shared { secret, urls } => Some((secret.clone(), urls.clone().into())),
+        _ => None,
+    });
+    IceServers {
+        secret: parts.map_or_else(drawn_secret, |parts| parts.secret.clone()),
+        relay,
+        public: config.public_ip.v4.map(IpAddr::V4).or(config.public_ip.v6.map(IpAddr::V6)),
+        life: config.turn_ttl,
+        epoch: parts.map_or_else(|| epoch(clock), |parts| parts.epoch),
+        shared,
+    }
+}
+
+/// A secret of this run.
+fn drawn_secret() -> TurnSecret {
+    let mut secret = [0; 32];
+    entropy(&mut secret);
+    TurnSecret::new(&secret, Hmac::default())
+}
+
+/// The same moment on both clocks; seconds since 1970.
+fn epoch(clock: Clock) -> (Instant, u64) {
+    (clock.now(), clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
 }
 
 /// The threads of the audio, and the way from there to the workers.

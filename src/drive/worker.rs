@@ -11,6 +11,7 @@ use actix::prelude::*;
 use bytes::Bytes;
 
 use crate::engine::demux::{DropReason, Path, Transport};
+use crate::engine::reflexive::Locals;
 use crate::engine::relay::is_virtual;
 use crate::engine::session::{Host, Profile, SessionCore};
 use crate::wire::ids::{SessionId, SessionKey, WorkerId};
@@ -22,6 +23,7 @@ use super::capacity::Place;
 use super::clock::entropy;
 use super::hub::{Common, Hub, JoinStep, Resident};
 use super::post::{PostBox, Stray, Word};
+use super::reflexive;
 use super::relay;
 use super::seat::{Origin, Seat};
 use super::session::{Attach, Line, Session, Shutdown, ToClient};
@@ -132,7 +134,9 @@ impl Worker {
         let mut bytes = [0; 16];
         entropy(&mut bytes);
         let (id, key) = (SessionId::from_random(bytes), self.hub.next_key());
-        let core = SessionCore::new(self.hub.host.clone(), profile, candidates_for(client, &self.hub.candidates));
+        let hosts = candidates_for(client, &self.hub.candidates);
+        let locals = Locals { hosts, reflexive: self.hub.outside.known().to_vec() };
+        let core = SessionCore::new(self.hub.host.clone(), profile, locals);
         let seat = Seat::new(core, key, id, self.hub.clone());
         let session = Session::new(seat.clone(), place).start();
         self.hub.welcome(key, id, Resident { actor: session.clone(), seat });
@@ -158,6 +162,7 @@ impl Actor for Worker {
             actix::spawn(relay::read(self.hub.clone(), socket.clone()));
         }
         actix::spawn(relay::keep_time(self.hub.clone()));
+        actix::spawn(reflexive::keep(self.hub.clone(), self.hub.outside.clone()));
         actix::spawn(collect(self.hub.clone()));
         actix::spawn(keep_time(self.hub.clone()));
         actix::spawn(play_turns(self.hub.clone()));
@@ -264,7 +269,11 @@ pub(super) fn take(hub: &Hub, path: Path, destination: SocketAddr, bytes: Option
 /// # Errors
 /// Why it goes nowhere.
 pub(super) fn deliver(hub: &Hub, origin: Origin, bytes: &[u8]) -> Result<(), DropReason> {
-    let key = hub.demux.borrow().route(origin.path, bytes)?;
+    let found = hub.demux.borrow().route(origin.path, bytes);
+    let key = match found {
+        Err(_) if reflexive::receive(hub, origin.path.remote, origin.destination, bytes) => return Ok(()),
+        found => found?,
+    };
     let seat = hub.sessions.borrow().get(&key).ok_or(DropReason::UnknownSource)?.seat.clone();
     if is_handshake(bytes) {
         let step = JoinStep::Handshake { key, seat, origin, bytes: Bytes::copy_from_slice(bytes) };

@@ -16,10 +16,11 @@ use actix_web_actors::ws::{self, CloseCode, Message as Frame, ProtocolError, Web
 use futures_util::StreamExt as _;
 
 use crate::engine::door::{Admission, CloseReason, Door, DoorEffect, LIMIT_CLIENT, LIMIT_SDK};
+use crate::engine::ice_servers::{Told, turn_config};
 use crate::engine::session::Profile;
 use crate::logging::RedactedSdp;
 use crate::wire::ids::SessionId;
-use crate::wire::signal::{ClientMsg, HelloAck, ServerMsg, SignalFault};
+use crate::wire::signal::{ClientMsg, HelloAck, IceServer, ServerMsg, SignalFault};
 
 use super::gate::{Gate, Knock};
 use super::session::{Line, ToClient};
@@ -62,6 +63,7 @@ pub fn upgrade(
         knock,
         first,
         line: None,
+        greeted: None,
         joining: None,
         heard: now,
         ending: None,
@@ -96,6 +98,8 @@ struct Ws {
     knock: Knock,
     first: Vec<DoorEffect>,
     line: Option<Line>,
+    /// Who the client is, once it has a session.
+    greeted: Option<(SessionId, Profile)>,
     /// A message whose last fragment has not come, and whether it is text.
     joining: Option<(BytesMut, bool)>,
     heard: Instant,
@@ -118,6 +122,7 @@ impl Ws {
                 }
                 DoorEffect::Attach { resume, profile } => self.attach(resume, profile, ctx),
                 DoorEffect::Forward(message) => self.forward(message, ctx),
+                DoorEffect::Renew => self.renew(ctx),
                 DoorEffect::Close(reason) => self.close(reason, Ending::Closed, ctx),
             }
         }
@@ -125,8 +130,11 @@ impl Ws {
 
     /// Nothing else is read until the session is there.
     fn attach(&mut self, resume: Option<SessionId>, profile: Profile, ctx: &mut Ctx) {
-        let (gate, client, door) = (self.gate.clone(), self.knock.client.ip(), ctx.address().recipient());
-        let opening = async move { gate.open(resume, profile, client, door).await };
+        let (gate, knock, door) = (self.gate.clone(), self.knock.clone(), ctx.address().recipient());
+        let opening = async move {
+            gate.ice_ready(&knock, profile).await?;
+            gate.open(resume, profile, knock.client.ip(), door).await
+        };
         let opening = opening.into_actor(self).map(move |opened, ws, ctx| match opened {
             Ok((opened, id)) => ws.attached(opened, id, profile, ctx),
             Err(fault) => {
@@ -141,18 +149,46 @@ impl Ws {
         self.line = Some(line);
         self.admitted.set(true);
         self.door.attached();
+        self.greeted = Some((id, profile));
         let session_id = id.to_string();
-        let greeting = if profile.sdk {
-            ServerMsg::SessionId { session_id, server_ip: media.ip().to_string(), server_port: media.port() }
-        } else {
-            ServerMsg::HelloAck(HelloAck {
-                voices: self.gate.voices.clone(),
-                ice_servers: self.gate.ice_servers(&self.knock, &id),
-                session_id,
-                resumed: new.is_none(),
-            })
+        let ice_servers = self.ice_servers(id, profile);
+        let config = profile.policy.and_then(|_| turn_config(&ice_servers)).map(ServerMsg::TurnConfig);
+        if profile.sdk {
+            let (server_ip, server_port) = (media.ip().to_string(), media.port());
+            let session_id = session_id.clone();
+            ctx.text(ServerMsg::SessionId { session_id, server_ip, server_port }.to_json());
+        }
+        // Before any acknowledgement, for clients that build their connection with the first one.
+        if let Some(config) = config {
+            ctx.text(config.to_json());
+        }
+        if !profile.sdk {
+            let (voices, resumed) = (self.gate.voices.clone(), new.is_none());
+            ctx.text(ServerMsg::HelloAck(HelloAck { voices, ice_servers, session_id, resumed }).to_json());
+        }
+    }
+
+    /// What the client is to be told now; it will be told again when that ends.
+    fn ice_servers(&mut self, id: SessionId, profile: Profile) -> Vec<IceServer> {
+        let now = self.gate.clock.now();
+        let Told { servers, end } = self.gate.ice_servers(&self.knock, &id, profile.policy);
+        // An SDK that asked for no paths is told of none.
+        let told = !profile.sdk || profile.policy.is_some();
+        self.door.told(end.filter(|_| told).map(|end| self.gate.ice_servers.renewal(end)), now);
+        servers
+    }
+
+    fn renew(&mut self, ctx: &mut Ctx) {
+        let Some((id, profile)) = self.greeted else { return };
+        let ice_servers = self.ice_servers(id, profile);
+        let message = match profile.policy {
+            Some(_) => turn_config(&ice_servers).map(ServerMsg::TurnConfig),
+            None => Some(ServerMsg::IceServers { ice_servers }).filter(|_| !profile.sdk),
         };
-        ctx.text(greeting.to_json());
+        if let Some(message) = message {
+            tracing::debug!(client = %self.knock.client, "ICE servers renewed");
+            ctx.text(message.to_json());
+        }
     }
 
     /// The client's next word waits until the session has taken this one.

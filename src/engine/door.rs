@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::wire::ids::SessionId;
 use crate::wire::signal::{ClientMsg, Hello, ServerMsg, SignalFault};
 
-use super::session::{Model, Profile};
+use super::session::{Model, Policy, Profile};
 
 /// A socket that has not authenticated by then is closed.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -19,6 +19,9 @@ pub const LIMIT_SDK: usize = 16 * 1024 * 1024;
 const BURST: u32 = 256;
 /// Messages a second that may come for ever.
 const RATE: u32 = 64;
+
+/// Never more often is a client told of fresh ICE servers, whatever a provider says of their life.
+const RENEWALS: Duration = Duration::from_secs(20);
 
 /// Why a socket is closed (RFC 6455 section 7.4.1).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -111,10 +114,11 @@ impl Wishes {
         wishes
     }
 
-    /// The model and the kind of client, once `sdk` says whether the `api_key` was good.
+    /// The model and the kind of client, once `sdk` says whether the `api_key` was good. Whether there is a relay for its policy the
+    /// driver knows.
     ///
     /// # Errors
-    /// A model that we do not have, a policy or ports that cannot be served: this server has no relay and no port window.
+    /// A model that we do not have, or ports that cannot be served: this server has no port window.
     pub fn profile(&self, sdk: bool) -> Result<Profile, SignalFault> {
         let model = match self.model.as_deref() {
             None | Some("" | "speaker") => Model::Speaker,
@@ -123,13 +127,10 @@ impl Wishes {
             Some(_) if sdk => Model::Echo,
             Some(unknown) => return Err(SignalFault::about(unknown, SignalFault::UnknownModel)),
         };
-        if let Some(policy @ ("udp" | "tcp")) = self.ice_transport_policy.as_deref() {
-            return Err(SignalFault::NoRelay(policy.to_owned()));
-        }
         if let Some(ports) = self.rtp_ports.as_deref() {
             return Err(SignalFault::about(ports, SignalFault::BadPortRange));
         }
-        Ok(Profile { model, sdk })
+        Ok(Profile { model, sdk, policy: self.ice_transport_policy.as_deref().and_then(Policy::of) })
     }
 }
 
@@ -149,6 +150,8 @@ pub enum DoorEffect {
     },
     /// Pass this on to the session.
     Forward(ClientMsg),
+    /// Tell the client of fresh ICE servers: the credentials of those that it knows end soon. Then call [`Door::told`].
+    Renew,
     /// Close the socket.
     Close(CloseReason),
 }
@@ -173,13 +176,15 @@ pub struct Door {
     sdk: bool,
     tokens: u32,
     filled: Instant,
+    /// When the client wants fresh ICE servers.
+    renew: Option<Instant>,
 }
 
 impl Door {
     /// A client knocks; one that gave an `api_key` must have it checked at once by [`Self::knock`].
     #[must_use]
     pub fn new(wishes: Wishes, now: Instant) -> Self {
-        Self { stage: Stage::Stranger(now + HELLO_WITHIN), wishes, sdk: false, tokens: BURST, filled: now }
+        Self { stage: Stage::Stranger(now + HELLO_WITHIN), wishes, sdk: false, tokens: BURST, filled: now, renew: None }
     }
 
     /// What came of the `api_key` in the address.
@@ -234,6 +239,11 @@ impl Door {
         }
     }
 
+    /// The client was told of ICE servers, of which it is to be told again at `renew`. Each time costs it a restart of ICE.
+    pub fn told(&mut self, renew: Option<Instant>, now: Instant) {
+        self.renew = renew.map(|renew| renew.max(now + RENEWALS));
+    }
+
     /// The session is there: its words may come.
     pub fn attached(&mut self) {
         self.stage = Stage::Client;
@@ -268,7 +278,7 @@ impl Door {
         vec![DoorEffect::Send(SignalFault::InvalidMessage("binary frames are not read here".into()).into())]
     }
 
-    /// Time passes: a stranger who says nothing is shown out.
+    /// Time passes: a stranger who says nothing is shown out, and a client's credentials near their end.
     #[must_use]
     pub fn tick(&mut self, now: Instant) -> Vec<DoorEffect> {
         match self.stage {
@@ -276,6 +286,7 @@ impl Door {
                 self.stage = Stage::Closed;
                 vec![DoorEffect::Close(CloseReason::Policy("no hello in time"))]
             }
+            Stage::Client if self.renew.take_if(|renew| now >= *renew).is_some() => vec![DoorEffect::Renew],
             _ => Vec::new(),
         }
     }
@@ -395,6 +406,22 @@ mod tests {
     }
 
     #[test]
+    fn credentials_are_renewed_once_in_time() {
+        let mut door = open(Wishes::default());
+        let at = |seconds| zero() + Duration::from_secs(seconds);
+        assert_eq!(code(&door.tick(at(9_999))), [""; 0], "it was told of none");
+        door.told(Some(at(100)), at(0));
+        assert_eq!(code(&door.tick(at(99))), [""; 0]);
+        assert_eq!(code(&door.tick(at(100))), ["Renew"]);
+        assert_eq!(code(&door.tick(at(110))), [""; 0], "it has been told");
+        door.told(Some(at(0)), at(110));
+        assert_eq!(code(&door.tick(at(129))), [""; 0], "not in every moment");
+        assert_eq!(code(&door.tick(at(130))), ["Renew"]);
+        door.told(None, at(130));
+        assert_eq!(code(&door.tick(at(9_999))), [""; 0]);
+    }
+
+    #[test]
     fn wishes_are_read_from_the_query() {
         let wishes = |query: &'static str| {
             Wishes::from_pairs(
@@ -411,14 +438,15 @@ mod tests {
         assert_eq!(code("model=bit_invert", true), Ok(Model::Echo));
         assert_eq!(code("model=bit_invert", false), Err("unknown_model"));
         assert_eq!(code("ice_transport_policy=all", true), Ok(Model::Speaker));
-        assert_eq!(code("ice_transport_policy=udp", true), Err("no_relay"));
-        assert_eq!(code("ice_transport_policy=tcp", true), Err("no_relay"));
+        let policy = |query| wishes(query).profile(true).expect("it can be served").policy;
+        for (text, policy_of) in [("all", Some(Policy::All)), ("udp", Some(Policy::Udp)), ("tcp", Some(Policy::Tcp))] {
+            assert_eq!(policy(&*format!("ice_transport_policy={text}").leak()), policy_of);
+        }
+        assert_eq!((policy("ice_transport_policy=relay"), policy("")), (None, None));
         assert_eq!(code("rtp_port=5000", true), Err("bad_port_range"));
         assert_eq!(code("rtp_port_min=5000&rtp_port_max=5001", true), Err("bad_port_range"));
-        for query in ["ice_transport_policy=udp", "rtp_port=5000"] {
-            let text = wishes(query).profile(true).unwrap_err().to_string();
-            assert!(text.contains("not allowed"), "{text}");
-        }
+        let text = wishes("rtp_port=5000").profile(true).unwrap_err().to_string();
+        assert!(text.contains("not allowed"), "{text}");
         assert_eq!(wishes("api_key=a&api_key=b").api_key.as_deref(), Some("a"));
         assert!(!format!("{:?}", wishes("api_key=secret")).contains("secret"));
     }

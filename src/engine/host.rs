@@ -5,6 +5,7 @@ use std::sync::Arc;
 use str0m::config::{CryptoProvider, DtlsCert};
 use str0m::crypto::Sha1HmacProvider;
 
+use crate::wire::ice_url::{IceUrl, UrlTransport};
 use crate::wire::ids::{VoiceKey, WorkerId};
 use crate::wire::sdp::IceCredentials;
 use crate::wire::signal::VoiceCard;
@@ -20,6 +21,51 @@ pub enum Model {
     Echo,
 }
 
+/// Which paths a client wants, when it says so (`ice_transport_policy`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Policy {
+    /// Every path, and ICE picks.
+    All,
+    /// Relayed ones only, the relay reached over UDP.
+    Udp,
+    /// Relayed ones only, the relay reached over TCP.
+    Tcp,
+}
+
+impl Policy {
+    /// As clients write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+
+    /// What a client means by this text; a text that means nothing is no wish.
+    #[must_use]
+    pub fn of(text: &str) -> Option<Self> {
+        [Self::All, Self::Udp, Self::Tcp].into_iter().find(|policy| policy.name() == text)
+    }
+
+    /// Whether the client's other paths are left alone.
+    #[must_use]
+    pub const fn is_relay_only(self) -> bool {
+        matches!(self, Self::Udp | Self::Tcp)
+    }
+
+    /// Whether a client with this policy may use the server.
+    #[must_use]
+    pub fn admits(self, url: &IceUrl) -> bool {
+        match self {
+            Self::All => true,
+            Self::Udp => url.scheme.relays() && url.transport == UrlTransport::Udp,
+            Self::Tcp => url.scheme.relays() && url.transport == UrlTransport::Tcp,
+        }
+    }
+}
+
 /// Who the client is, as far as a session must know.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Profile {
@@ -27,6 +73,22 @@ pub struct Profile {
     pub model: Model,
     /// Authenticated by `api_key`: an SDK, which is told of every generation.
     pub sdk: bool,
+    /// Which paths it wants.
+    pub policy: Option<Policy>,
+}
+
+impl Profile {
+    /// One that wants every path.
+    #[must_use]
+    pub const fn new(model: Model, sdk: bool) -> Self {
+        Self { model, sdk, policy: None }
+    }
+
+    /// Whether only relayed candidates of the client are checked.
+    #[must_use]
+    pub fn is_relay_only(self) -> bool {
+        self.policy.is_some_and(Policy::is_relay_only)
+    }
 }
 
 /// HMAC-SHA1 (RFC 2104), by the cryptography that str0m uses.

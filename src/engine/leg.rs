@@ -21,8 +21,9 @@ use super::crypto;
 use super::demux::PATHS_PER_SESSION;
 use super::echo::Echo;
 use super::express::{Distrust, Express, Template};
-use super::host::{Host, Model};
+use super::host::{Host, Model, Profile};
 use super::playout::{Playout, PlayoutPacket};
+use super::reflexive::{Locals, Reflexive};
 
 /// A peer that has not finished DTLS by then is given up.
 const HALF_OPEN: Duration = Duration::from_secs(30);
@@ -52,6 +53,8 @@ pub(super) struct Leg {
     fingerprint: String,
     /// Tells peer connections that share a certificate.
     origin: String,
+    /// Whether the peer's other candidates are left alone.
+    relay_only: bool,
     remote_candidates: usize,
     /// Addresses that ICE accepted, the newest last.
     learnt: Vec<SocketAddr>,
@@ -72,8 +75,8 @@ pub(super) struct Answered {
 impl Leg {
     pub(super) fn new(
         host: &Host,
-        model: Model,
-        locals: &[SocketAddr],
+        profile: Profile,
+        locals: &Locals,
         (fingerprint, origin): (&str, &str),
         now: Instant,
     ) -> Self {
@@ -89,7 +92,7 @@ impl Leg {
             .set_sctp_max_buffered_amount(SCTP_BUFFER)
             .clear_codecs()
             .enable_opus(true, false);
-        let mut rtc = match model {
+        let mut rtc = match profile.model {
             // TWCC alone costs 90 KB a session: an audio listener needs nothing but the mid.
             Model::Speaker => config.clear_extension_map().set_extension(1, Extension::RtpMid),
             Model::Echo => config.enable_vp8(true).enable_h264(true),
@@ -97,10 +100,15 @@ impl Leg {
         .build(now);
         let export = crypto::take_export();
         // Nobody would ever take those of an echo.
-        let express = Express::new(export.filter(|_| model == Model::Speaker));
-        for addr in locals {
+        let express = Express::new(export.filter(|_| profile.model == Model::Speaker));
+        for addr in &locals.hosts {
             let by_tcp = Candidate::builder().tcp().host(*addr).tcptype(TcpType::Passive).build();
             for candidate in [Candidate::host(*addr, "udp"), by_tcp].into_iter().flatten() {
+                rtc.add_local_candidate(candidate);
+            }
+        }
+        for Reflexive { base, mapped } in &locals.reflexive {
+            if let Ok(candidate) = Candidate::server_reflexive(*mapped, *base, "udp") {
                 rtc.add_local_candidate(candidate);
             }
         }
@@ -115,6 +123,7 @@ impl Leg {
             remote: None,
             fingerprint: fingerprint.to_owned(),
             origin: origin.to_owned(),
+            relay_only: profile.is_relay_only(),
             remote_candidates: 0,
             learnt: Vec::new(),
             opened: now,
@@ -150,9 +159,10 @@ impl Leg {
         if restart {
             self.remote_candidates = 0;
         }
-        let count = &mut self.remote_candidates;
+        let (count, relay_only) = (&mut self.remote_candidates, self.relay_only);
         let text = sdp::retain_candidates(&offer.sdp, |candidate| {
-            let usable = sdp::candidate_use(candidate) == CandidateUse::Usable && *count < REMOTE_CANDIDATES;
+            let wanted = !relay_only || sdp::is_relayed(candidate);
+            let usable = wanted && sdp::candidate_use(candidate) == CandidateUse::Usable && *count < REMOTE_CANDIDATES;
             *count += usize::from(usable);
             usable
         });
@@ -199,9 +209,10 @@ impl Leg {
             (Some(ufrag), Some(remote)) => *ufrag != remote.ufrag,
             _ => false,
         };
+        let unwanted = self.relay_only && !sdp::is_relayed(&init.candidate);
         match sdp::candidate_use(&init.candidate) {
             CandidateUse::Malformed => Err(SignalFault::about(&init.candidate, SignalFault::InvalidCandidate)),
-            CandidateUse::Usable if !stale && self.remote_candidates < REMOTE_CANDIDATES => {
+            CandidateUse::Usable if !stale && !unwanted && self.remote_candidates < REMOTE_CANDIDATES => {
                 if let Ok(candidate) = Candidate::from_sdp_string(&init.candidate) {
                     self.remote_candidates += 1;
                     self.rtc.add_remote_candidate(candidate);

@@ -19,6 +19,8 @@ mod leg;
 pub mod load;
 pub mod neighbours;
 pub mod playout;
+pub mod providers;
+pub mod reflexive;
 pub mod relay;
 pub mod session;
 mod srtp;

@@ -22,9 +22,10 @@ use crate::wire::signal::{CandidateInit, ClientMsg, Offer, OfferStyle, ServerMsg
 use super::demux::{DropReason, Path};
 use super::error::SessionError;
 use super::express::{Distrust, Template};
-pub use super::host::{Host, Model, Profile};
+pub use super::host::{Host, Model, Policy, Profile};
 use super::leg::{Answered, Leg};
 use super::playout::{AudienceNote, PlayoutPacket};
+use super::reflexive::Locals;
 
 /// How long media goes on after a WebSocket merely dropped, so that the client can resume.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -118,8 +119,7 @@ pub enum SessionState {
 pub struct SessionCore {
     host: Arc<Host>,
     profile: Profile,
-    /// Addresses of our candidates.
-    locals: Vec<SocketAddr>,
+    locals: Locals,
     leg: Option<Leg>,
     early: Vec<CandidateInit>,
     /// What the client wants to hear.
@@ -185,11 +185,11 @@ impl std::fmt::Debug for SessionCore {
 impl SessionCore {
     /// A session whose candidates are `locals`.
     #[must_use]
-    pub fn new(host: Arc<Host>, profile: Profile, locals: Vec<SocketAddr>) -> Self {
+    pub fn new(host: Arc<Host>, profile: Profile, locals: impl Into<Locals>) -> Self {
         Self {
             host,
             profile,
-            locals,
+            locals: locals.into(),
             leg: None,
             early: Vec::new(),
             wanted: None,
@@ -340,7 +340,7 @@ impl SessionCore {
         let known = self.leg.take_if(|leg| leg.is_with(fingerprint, &offer.sdp));
         let rebuilt = known.is_none();
         let mut leg = known.unwrap_or_else(|| {
-            Leg::new(&self.host, self.profile.model, &self.locals, (fingerprint, sdp::origin(&offer.sdp)), now)
+            Leg::new(&self.host, self.profile, &self.locals, (fingerprint, sdp::origin(&offer.sdp)), now)
         });
         let answered = leg.accept(&self.host, self.profile.model, offer, now);
         // A refused offer leaves the peer connection as it was, unless that was only being made.

@@ -113,7 +113,7 @@ fn the_same_seed_tells_the_same_story() {
 #[test]
 fn a_trickled_offer_connects_as_well() {
     let mut net = Net::seeded(5).loss(0.05).delay(ms(30));
-    let profile = crate::engine::session::Profile { model: crate::engine::session::Model::Speaker, sdk: false };
+    let profile = crate::engine::session::Profile::new(crate::engine::session::Model::Speaker, false);
     let bob = net.listener_as(profile, true);
     net.start(bob, "sine-220");
     net.run_until("heard", secs(10), |net| net.record(bob).heard.len() > 100);

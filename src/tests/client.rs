@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::engine::reflexive::Locals;
 use crate::engine::session::{Effect, Input, Model, Profile, SessionCore};
 use crate::wire::signal::{ClientMsg, ServerMsg};
 
@@ -35,7 +36,12 @@ pub struct Client {
 impl Client {
     /// A session of some profile, attached.
     pub fn new(model: Model, sdk: bool) -> Self {
-        let core = SessionCore::new(net::host(0), Profile { model, sdk }, vec![net::SERVER]);
+        Self::with(Profile::new(model, sdk), vec![net::SERVER])
+    }
+
+    /// The same with candidates of its own.
+    pub fn with(profile: Profile, locals: impl Into<Locals>) -> Self {
+        let core = SessionCore::new(net::host(0), profile, locals);
         let mut client = Self { core, now: zero(), wake: None, sent: Vec::new() };
         assert_eq!(client.put(Input::Attached), []);
         client

@@ -14,6 +14,7 @@ mod floors;
 mod hostile;
 mod idle;
 mod lengths;
+mod paths;
 mod protocol;
 mod relay;
 mod restart;

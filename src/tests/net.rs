@@ -306,14 +306,14 @@ impl Net {
 
     /// A listener that has made its offer.
     pub fn listener(&mut self) -> Who {
-        self.listener_as(Profile { model: Model::Speaker, sdk: false }, false)
+        self.listener_as(Profile::new(Model::Speaker, false), false)
     }
 
     /// A listener that has made its offer and has a connection to the server.
     pub fn listener_by_tcp(&mut self) -> Who {
         let addr = self.next_addr();
         let (caller, offer) = Caller::listener_by_tcp(&self.callers, addr, self.now);
-        let profile = Profile { model: Model::Speaker, sdk: false };
+        let profile = Profile::new(Model::Speaker, false);
         self.seat(profile, false, (Transport::Tcp, addr), caller, &offer)
     }
 
@@ -328,7 +328,7 @@ impl Net {
     pub fn listener_that_asks(&mut self, lines: &str) -> Who {
         let addr = self.next_addr();
         let (caller, offer) = Caller::listener(&self.callers, addr, self.now);
-        let profile = Profile { model: Model::Speaker, sdk: false };
+        let profile = Profile::new(Model::Speaker, false);
         self.seat(profile, false, (Transport::Udp, addr), caller, &format!("{offer}{lines}"))
     }
 
@@ -336,7 +336,7 @@ impl Net {
     pub fn echoer(&mut self, sdk: bool) -> Who {
         let addr = self.next_addr();
         let (caller, offer) = Caller::echoer(&self.callers, addr, self.now);
-        self.seat(Profile { model: Model::Echo, sdk }, false, (Transport::Udp, addr), caller, &offer)
+        self.seat(Profile::new(Model::Echo, sdk), false, (Transport::Udp, addr), caller, &offer)
     }
 
     /// A listener who is connected and hears `voice` from now on.

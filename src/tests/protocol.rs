@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::engine::session::{Model, Profile};
 use crate::wire::signal::{
-    CandidateInit, ClientMsg, ErrorMsg, HelloAck, IceServer, OfferStyle, ServerMsg, SignalFault, VoiceCard,
+    CandidateInit, ClientMsg, ErrorMsg, HelloAck, IceServer, OfferStyle, ServerMsg, SignalFault, TurnConfig, VoiceCard,
 };
 
 use super::client::{Client, chromium_listener, chromium_sdk, offer};
@@ -94,12 +94,21 @@ fn server_words() -> Vec<(&'static str, ServerMsg)> {
             "hello_ack",
             ServerMsg::HelloAck(HelloAck {
                 voices: vec![voice],
-                ice_servers: vec![turn, stun],
+                ice_servers: vec![turn.clone(), stun.clone()],
                 session_id: id(),
                 resumed: false,
             }),
         ),
         ("session_id", ServerMsg::SessionId { session_id: id(), server_ip: "192.0.2.1".into(), server_port: 3479 }),
+        (
+            "turn_config",
+            ServerMsg::TurnConfig(TurnConfig {
+                urls: turn.urls.clone(),
+                username: "1700000000:me".into(),
+                credential: "c2VjcmV0".into(),
+            }),
+        ),
+        ("ice_servers", ServerMsg::IceServers { ice_servers: vec![turn, stun] }),
         ("webrtc_answer", ServerMsg::WebrtcAnswer { sdp: "v=0\r\n".into() }),
         ("answer", ServerMsg::Answer { sdp: "v=0\r\n".into() }),
         ("ice-candidate", ServerMsg::IceCandidate { candidate: Some(candidate) }),
@@ -120,6 +129,8 @@ fn server_kind(message: &ServerMsg) -> &'static str {
     match message {
         ServerMsg::HelloAck(_) => "hello_ack",
         ServerMsg::SessionId { .. } => "session_id",
+        ServerMsg::TurnConfig(_) => "turn_config",
+        ServerMsg::IceServers { .. } => "ice_servers",
         ServerMsg::WebrtcAnswer { .. } => "webrtc_answer",
         ServerMsg::Answer { .. } => "answer",
         ServerMsg::IceCandidate { .. } => "ice-candidate",
@@ -396,7 +407,7 @@ fn prompts_and_images_are_always_acknowledged() {
 #[test]
 fn an_sdk_is_told_of_every_generation() {
     let mut net = Net::seeded(81);
-    let bob = net.listener_as(Profile { model: Model::Speaker, sdk: true }, true);
+    let bob = net.listener_as(Profile::new(Model::Speaker, true), true);
     net.run_for(secs(1));
     let first = net.record(bob).said.len();
     net.start(bob, "sine-440");

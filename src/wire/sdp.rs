@@ -185,9 +185,25 @@ pub fn candidate_use(text: &str) -> CandidateUse {
     if usable { CandidateUse::Usable } else { CandidateUse::NotForUs }
 }
 
+/// Whether a candidate's text says that it is one of a relay.
+#[must_use]
+pub fn is_relayed(candidate: &str) -> bool {
+    candidate.split_ascii_whitespace().skip_while(|word| *word != "typ").nth(1) == Some("relay")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_relayed_candidate_says_so() {
+        let of = |kind: &str| format!("candidate:1 1 udp 2130706175 192.0.2.1 3479 typ {kind} raddr 0.0.0.0 rport 0");
+        assert!(is_relayed(&of("relay")));
+        for kind in ["host", "srflx", "prflx", "", "relayed", "host relay"] {
+            assert!(!is_relayed(&of(kind)), "{kind}");
+        }
+        assert!(!is_relayed("candidate:relay 1 udp 1 192.0.2.1 1"));
+    }
 
     const SDP: &str = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=candidate:1 1 udp 2130706175 192.0.2.1 3479 typ host ufrag old0\r\na=ice-ufrag:old0\r\na=ice-pwd:oldoldoldoldoldoldoldo\r\na=mid:0\r\nm=video 0 UDP/TLS/RTP/SAVPF 96\r\na=ice-ufrag:old0\r\na=ice-pwd:oldoldoldoldoldoldoldo\r\n";
 

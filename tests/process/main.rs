@@ -5,6 +5,7 @@
 mod client;
 mod heard;
 mod http;
+mod ice_servers;
 mod lifecycle;
 mod relay;
 mod server;

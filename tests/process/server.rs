@@ -39,7 +39,7 @@ impl Server {
     pub fn start(variables: &[(&str, &str)]) -> Self {
         let mut command = binary();
         command.env("HOST", "127.0.0.1").env("PORT", "0").env("MEDIA_PORT", "0").env("RELAY_PORT", "0");
-        command.env("TURNS_PORT", "0");
+        command.env("TURNS_PORT", "0").env("STUN_SERVERS", "none");
         command.env("AUTH_TOKEN", TOKEN);
         command.env("LOG", "voxcast=debug").envs(variables.iter().copied());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");

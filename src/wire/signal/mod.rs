@@ -6,4 +6,4 @@ mod server;
 
 pub use client::{CandidateInit, ClientMsg, Discarded, Hello, Offer, OfferStyle, Prompt, SetImage, Speak, Start};
 pub use fault::SignalFault;
-pub use server::{ErrorMsg, HelloAck, IceServer, ServerMsg, VoiceCard};
+pub use server::{ErrorMsg, HelloAck, IceServer, ServerMsg, TurnConfig, VoiceCard};

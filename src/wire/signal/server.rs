@@ -20,6 +20,13 @@ pub enum ServerMsg {
         /// And its UDP port.
         server_port: u16,
     },
+    /// Tells a client that said which paths it wants of the servers that lead there.
+    TurnConfig(TurnConfig),
+    /// Fresh servers for a client whose credentials end soon.
+    IceServers {
+        /// For the client's `RTCPeerConnection`.
+        ice_servers: Vec<IceServer>,
+    },
     /// Answers `webrtc_offer`, every candidate in it.
     WebrtcAnswer {
         /// The answer.
@@ -78,6 +85,8 @@ impl std::fmt::Debug for ServerMsg {
         f.write_str(match self {
             Self::HelloAck(_) => "HelloAck",
             Self::SessionId { .. } => "SessionId",
+            Self::TurnConfig(_) => "TurnConfig",
+            Self::IceServers { .. } => "IceServers",
             Self::WebrtcAnswer { .. } => "WebrtcAnswer",
             Self::Answer { .. } => "Answer",
             Self::IceCandidate { .. } => "IceCandidate",
@@ -132,6 +141,23 @@ pub struct IceServer {
 impl std::fmt::Debug for IceServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("IceServer").field("urls", &self.urls).finish_non_exhaustive()
+    }
+}
+
+/// ICE servers that share their credentials.
+#[derive(Clone, Eq, PartialEq, Serialize)]
+pub struct TurnConfig {
+    /// Never empty, which browsers do not take.
+    pub urls: Vec<String>,
+    /// For all of them.
+    pub username: String,
+    /// For all of them.
+    pub credential: String,
+}
+
+impl std::fmt::Debug for TurnConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TurnConfig").field("urls", &self.urls).finish_non_exhaustive()
     }
 }
 

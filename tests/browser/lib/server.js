@@ -53,6 +53,7 @@ export async function startServer(extra = {}) {
     MEDIA_PORT: String(media),
     RELAY_PORT: String(relay),
     TURNS_PORT: String(turns),
+    STUN_SERVERS: "none",
     AUTH_TOKEN: TOKEN,
     ...extra,
   };
