@@ -2,7 +2,6 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -279,7 +278,7 @@ fn outbox(c: &mut Criterion) {
     let loopback = IpAddr::from([127, 0, 0, 1]);
     let mut bound = bind_all(&[MediaAddress { bound: loopback, advertised: loopback }], 0, 1).expect("a port is free");
     let socket = bound.sockets.pop().and_then(|mut sockets| sockets.pop()).expect("one was asked for");
-    let socket = Rc::new(socket);
+    let socket = Arc::new(socket);
     let mut outbox = Outbox::new(std::slice::from_ref(&socket), Metrics::new().0);
     let sink = UdpSocket::bind((loopback, 0)).expect("a port is free");
     let destination = sink.local_addr().expect("it is bound");

@@ -22,7 +22,7 @@ use thiserror::Error;
 
 use crate::engine::access::{AllowedOrigins, AuthMode, DEV_TOKEN, Origin, Secret, SecretFault};
 use crate::engine::credentials::TurnSecret;
-use crate::engine::host::Hmac;
+use crate::engine::host::{Hmac, PortRange};
 use crate::engine::providers::{self, Source};
 use crate::logging::{LogFilter, LogFormat};
 use crate::wire::ice_url::{IceUrl, IceUrlFault, Scheme};
@@ -95,6 +95,8 @@ pub struct Config {
     pub relay_port: Option<u16>,
     /// `TURNS_PORT`: where the relay listens for TLS, if there is a certificate. 0 lets the system choose.
     pub turns_port: Option<u16>,
+    /// `RTP_PORT_RANGE`: UDP ports of which clients may choose.
+    pub rtp_port_range: Option<PortRange>,
     /// `STUN_SERVERS`: who tells us our addresses behind a NAT.
     pub stun_servers: Vec<IceUrl>,
     /// Where the ICE servers of clients come from beside our own relay, the first one first: `TWILIO_ACCOUNT_SID` and
@@ -439,6 +441,11 @@ struct ServeFlags {
     /// 443 passes nearly everywhere. 0 lets the system choose.
     #[arg(long, value_name = "PORT", help_heading = "Audio")]
     turns_port: Option<String>,
+    /// UDP ports of which clients may choose for their sessions, such as 40000-40100.
+    ///
+    /// For clients whose networks let through certain ports only. They say so with `rtp_port`, or with `rtp_port_min` and `rtp_port_max`.
+    #[arg(long, value_name = "PORTS", help_heading = "Audio")]
+    rtp_port_range: Option<String>,
     /// STUN servers that tell us our address behind a NAT, parted by commas, or none.
     #[arg(long, value_name = "URLS", help_heading = "ICE servers")]
     stun_servers: Option<String>,
@@ -527,6 +534,13 @@ impl ServeFlags {
             None => env.parsed("RUST_LOG", None, str::parse::<LogFilter>)?,
             given => given,
         };
+        let rtp_port_range = env.parsed("RTP_PORT_RANGE", self.rtp_port_range, port_range)?;
+        let udp = [("MEDIA_PORT", Some(media_port)), ("RELAY_PORT", relay_port)];
+        let inside =
+            |port: Option<u16>| port.is_some_and(|port| rtp_port_range.is_some_and(|range| range.contains(port)));
+        if let Some((whose, Some(port))) = udp.into_iter().find(|(_, port)| inside(*port)) {
+            return Err(ConfigError::variable("RTP_PORT_RANGE", format!("{port} is {whose}, which is in use already")));
+        }
         let ice_sources = ice_sources(
             env,
             IceFlags {
@@ -548,6 +562,7 @@ impl ServeFlags {
             media_port,
             relay_port,
             turns_port,
+            rtp_port_range,
             stun_servers: env.required("STUN_SERVERS", self.stun_servers, stun_servers)?,
             ice_sources,
             turn_ttl: env.required("TURN_TTL", self.turn_ttl, turn_ttl)?,
@@ -726,6 +741,11 @@ fn trusted_proxies(text: &str) -> Result<Vec<IpNet>, String> {
     list(text)
         .map(|item| net(item).map_err(|_| format!("{item:?} is not an address or a network such as 10.0.0.0/8")))
         .collect()
+}
+
+fn port_range(text: &str) -> Result<PortRange, String> {
+    let range = text.split_once('-').and_then(|(min, max)| PortRange::new(whole(min.trim())?, whole(max.trim())?));
+    range.ok_or_else(|| format!("{text:?} is not a range of ports such as 40000-40100"))
 }
 
 /// A word that goes into the path of a URL.
@@ -949,6 +969,10 @@ mod tests {
             ("TURN_URLS", "stun:t.example", "is not the URL of a TURN server"),
             ("STUN_SERVERS", "turn:t.example", "is not the URL of a STUN server"),
             ("STUN_SERVERS", "stun:s.example,what", "\"what\": the URL of an ICE server begins"),
+            ("RTP_PORT_RANGE", "40000", "is not a range of ports such as 40000-40100"),
+            ("RTP_PORT_RANGE", "2-1", "is not a range of ports such as 40000-40100"),
+            ("RTP_PORT_RANGE", "3000-4000", "3479 is MEDIA_PORT, which is in use already"),
+            ("RTP_PORT_RANGE", "3478-3478", "3478 is RELAY_PORT, which is in use already"),
             ("TURN_TTL", "59s", "is not a time of 1m to 24h"),
             ("TURN_TTL", "25h", "is not a time of 1m to 24h"),
             ("TWILIO_ACCOUNT_SID", "../x", "is letters, digits"),

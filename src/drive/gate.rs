@@ -14,7 +14,7 @@ use crate::engine::deadline::Beat;
 use crate::engine::door::{Admission, Wishes};
 use crate::engine::ice_servers::{Asker, IceServers, Told, user};
 use crate::engine::providers::Serving;
-use crate::engine::session::{Policy, Profile};
+use crate::engine::session::{Policy, PortRange, Profile};
 use crate::wire::ids::SessionId;
 use crate::wire::signal::{SignalFault, TurnConfig, VoiceCard};
 
@@ -49,6 +49,8 @@ pub struct Gate {
     pub ice_servers: IceServers,
     /// What serves at the moment.
     pub serving: watch::Receiver<Serving>,
+    /// The UDP ports of which clients may choose.
+    pub rtp_window: Option<PortRange>,
     /// What can be heard.
     pub voices: Vec<VoiceCard>,
     /// Turns true when the server goes away.
@@ -71,7 +73,7 @@ impl Gate {
     pub async fn open(
         &self,
         resume: Option<SessionId>,
-        profile: Profile,
+        (profile, ports): (Profile, Option<PortRange>),
         client: IpAddr,
         door: Recipient<ToClient>,
     ) -> Result<(Opened, SessionId), SignalFault> {
@@ -84,7 +86,8 @@ impl Gate {
         }
         let place = self.capacity.take().ok_or(SignalFault::OverCapacity("the server is full"))?;
         let worker = self.workers.get(usize::from(place.worker.0)).ok_or(SignalFault::Internal)?;
-        let opened = worker.send(Open { place, profile, client, door }).await.map_err(|_| SignalFault::Internal)??;
+        let open = Open { place, profile, ports, client, door };
+        let opened = worker.send(open).await.map_err(|_| SignalFault::Internal)??;
         let id = opened.id.ok_or(SignalFault::Internal)?;
         Ok((opened, id))
     }

@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -34,6 +33,7 @@ use super::outbox::Outbox;
 use super::post::{Post, PostBox, Stray, Word};
 use super::reflexive::Outside;
 use super::relay;
+use super::rtp_ports::{RtpPort, RtpPorts};
 use super::seat::{Origin, Seat, SharedSeat};
 use super::session::{Admitted, FromClient, Session};
 use super::tcp::Connections;
@@ -67,6 +67,8 @@ pub struct Common {
     pub relay: Option<RelayParts>,
     /// What our sockets are called behind a NAT.
     pub outside: Outside,
+    /// For sessions that ask for ports of their own.
+    pub rtp_ports: RtpPorts,
 }
 
 /// A heavy step of a join, which waits in line.
@@ -147,6 +149,10 @@ pub struct Hub {
     pub answered: Notify,
     /// What our sockets are called behind a NAT.
     pub outside: Outside,
+    /// For sessions that ask for ports of their own.
+    pub rtp_ports: RtpPorts,
+    /// How many sessions here use a port.
+    rtp_users: RefCell<HashMap<u16, u32>>,
     /// Sessions by their key.
     pub sessions: RefCell<HashMap<SessionKey, Resident>>,
     /// What is known of other workers.
@@ -194,9 +200,9 @@ impl Hub {
         common: Common,
         host: Arc<Host>,
         post_box: PostBox,
-        (sockets, relay_sockets): (&[Rc<MediaSocket>], &[Rc<MediaSocket>]),
+        (sockets, relay_sockets): (&[Arc<MediaSocket>], &[Arc<MediaSocket>]),
     ) -> Self {
-        let Common { clock, metrics, audio, capacity, directory, post, relay, outside } = common;
+        let Common { clock, metrics, audio, capacity, directory, post, relay, outside, rtp_ports } = common;
         let all: Vec<_> = sockets.iter().chain(relay_sockets).cloned().collect();
         let now = clock.now();
         Self {
@@ -212,6 +218,8 @@ impl Hub {
             prober: outside.prober().filter(|_| id == WorkerId(0)).map(RefCell::new),
             answered: Notify::new(),
             outside,
+            rtp_ports,
+            rtp_users: RefCell::default(),
             sessions: RefCell::default(),
             neighbours: RefCell::new(Neighbours::new(id, post.workers())),
             post_box: RefCell::new(post_box),
@@ -385,6 +393,29 @@ impl Hub {
     pub fn send_datagram(&self, transmit: Transmit) {
         if self.outbox.borrow_mut().push(transmit) {
             self.filled.notify_one();
+        }
+    }
+
+    /// A session here sends by this port from now on.
+    pub fn use_port(&self, rtp: &RtpPort) {
+        let mut users = self.rtp_users.borrow_mut();
+        let count = users.entry(rtp.port).or_default();
+        *count += 1;
+        if *count == 1 {
+            self.outbox.borrow_mut().open(&rtp.sockets);
+        }
+    }
+
+    /// A session here does so no more.
+    pub fn leave_port(&self, rtp: &RtpPort) {
+        let mut users = self.rtp_users.borrow_mut();
+        let left = users.get_mut(&rtp.port).map(|count| {
+            *count -= 1;
+            *count
+        });
+        if left == Some(0) {
+            users.remove(&rtp.port);
+            self.outbox.borrow_mut().close(rtp.port);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Datagrams of all sessions of a worker on their way out: sent 64 at a time, and at the end of every turn of the loop.
 
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MultiHeaders, SockaddrStorage};
@@ -18,7 +18,7 @@ pub struct Outbox {
 }
 
 struct Lane {
-    socket: Rc<MediaSocket>,
+    socket: Arc<MediaSocket>,
     waiting: Vec<(SocketAddr, Contents)>,
 }
 
@@ -39,10 +39,20 @@ impl std::fmt::Debug for Outbox {
 impl Outbox {
     /// An empty one over `sockets`.
     #[must_use]
-    pub fn new(sockets: &[Rc<MediaSocket>], metrics: Metrics) -> Self {
-        let lanes =
-            sockets.iter().map(|socket| Lane { socket: socket.clone(), waiting: Vec::with_capacity(BATCH) }).collect();
+    pub fn new(sockets: &[Arc<MediaSocket>], metrics: Metrics) -> Self {
+        let lanes = sockets.iter().map(Lane::new).collect();
         Self { lanes, headers: MultiHeaders::preallocate(BATCH, None), metrics }
+    }
+
+    /// Sends by these sockets, too.
+    pub fn open(&mut self, sockets: &[Arc<MediaSocket>]) {
+        self.lanes.extend(sockets.iter().map(Lane::new));
+    }
+
+    /// Sends by no socket of this port any more; what waits there leaves now.
+    pub fn close(&mut self, port: u16) {
+        self.flush();
+        self.lanes.retain(|lane| lane.socket.advertised.port() != port);
     }
 
     /// Puts a datagram in. Returns whether it is the first one, so that a flush must be asked for.
@@ -69,6 +79,10 @@ impl Outbox {
 }
 
 impl Lane {
+    fn new(socket: &Arc<MediaSocket>) -> Self {
+        Self { socket: socket.clone(), waiting: Vec::with_capacity(BATCH) }
+    }
+
     fn flush(&mut self, headers: &mut MultiHeaders<SockaddrStorage>, metrics: &Metrics) {
         let Self { socket, waiting } = self;
         send_all(

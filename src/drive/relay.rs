@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use str0m::net::{Protocol, Transmit};
@@ -18,7 +19,7 @@ use super::udp::{Inbox, MediaSocket};
 use super::worker::take;
 
 /// Takes what clients send to one of the relay's sockets, for as long as the worker's thread runs.
-pub async fn read(hub: Rc<Hub>, socket: Rc<MediaSocket>) {
+pub async fn read(hub: Rc<Hub>, socket: Arc<MediaSocket>) {
     let mut inbox = Inbox::default();
     let local = socket.advertised;
     socket

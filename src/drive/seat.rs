@@ -17,6 +17,7 @@ use crate::wire::media::{AudioTurn, MediaTime};
 use crate::wire::signal::SignalFault;
 
 use super::hub::Hub;
+use super::rtp_ports::RtpPort;
 use super::session::{DoorKey, Finish, Session, ToClient};
 
 /// Where a datagram came from and to.
@@ -36,6 +37,8 @@ pub struct Seat {
     key: SessionKey,
     id: SessionId,
     hub: Rc<Hub>,
+    /// The port that it asked for.
+    rtp: Option<RtpPort>,
     /// The actor, as soon as it runs.
     session: Option<WeakAddr<Session>>,
     door: Option<Recipient<ToClient>>,
@@ -72,6 +75,7 @@ impl Seat {
             key,
             id,
             hub,
+            rtp: None,
             session: None,
             door: None,
             door_key: DoorKey::default(),
@@ -83,6 +87,11 @@ impl Seat {
             played: None,
             over: false,
         }))
+    }
+
+    /// Keeps the port that the session sends by.
+    pub fn hold(&mut self, rtp: RtpPort) {
+        self.rtp = Some(rtp);
     }
 
     /// The worker's shared state.
@@ -99,6 +108,9 @@ impl Seat {
 
     /// The actor has stopped.
     pub fn end(&mut self) {
+        if let Some(rtp) = self.rtp.take() {
+            self.hub.leave_port(&rtp);
+        }
         self.leave_audience();
         self.hub.metrics.session(self.state.take(), None);
         if std::mem::take(&mut self.waits) {
@@ -310,6 +322,7 @@ mod tests {
     use crate::drive::metrics::{Metrics, render};
     use crate::drive::post::Post;
     use crate::drive::reflexive::Outside;
+    use crate::drive::rtp_ports::RtpPorts;
     use crate::drive::session::Attach;
     use crate::engine::session::{Model, Profile};
     use crate::tests::client::{chromium_listener, offer};
@@ -329,6 +342,7 @@ mod tests {
             post,
             relay: None,
             outside: Outside::new(&[], Vec::new()),
+            rtp_ports: RtpPorts::new(&[], Vec::new(), None),
         };
         (Rc::new(Hub::new(WorkerId(0), common, host(1), boxes.remove(0), (&[], &[]))), capacity)
     }

@@ -45,6 +45,7 @@ use super::metrics::{AudioCollector, Metrics, RelayCollector};
 use super::post::{Post, PostBox};
 use super::providers;
 use super::reflexive::Outside;
+use super::rtp_ports::RtpPorts;
 use super::tcp::{MediaListener, Reception, Room, Service, accept};
 use super::udp::{MediaPort, MediaSocket, bind_all, listen_all};
 use super::worker::{Play, Retire, Sockets, Worker};
@@ -154,6 +155,7 @@ impl Server {
         let providers = Providers::new(config.ice_sources.clone(), config.turn_ttl);
         let (tell, serving) = watch::channel(Serving::default());
         actix::spawn(providers::keep(providers, clock, tell));
+        let ours = relay.as_ref().map(|parts| parts.registry.clone());
         let capacity = Capacity::new(config.max_sessions.get(), config.workers);
         let directory = Directory::default();
         let (post, boxes) = Post::new(config.workers);
@@ -166,6 +168,7 @@ impl Server {
             post: post.clone(),
             relay,
             outside: Outside::new(&config.stun_servers, behind_nat(&sockets, &addresses)),
+            rtp_ports: RtpPorts::new(&addresses, [Some(media_port), relay_port].into_iter().flatten().collect(), ours),
         };
         let mut workers = Vec::with_capacity(sockets.len());
         let relay_sockets = relay_sockets.into_iter().chain(std::iter::repeat_with(Vec::new));
@@ -199,6 +202,7 @@ impl Server {
             directory,
             ice_servers,
             serving,
+            rtp_window: config.rtp_port_range,
             voices: cards,
             draining: drained,
             registry,

@@ -90,6 +90,18 @@ fn bind_once(addresses: &[MediaAddress], mut port: u16, workers: u8) -> io::Resu
     Ok(MediaPort { sockets, port, listeners })
 }
 
+/// Binds `port` over UDP on every address, for this process alone.
+///
+/// # Errors
+/// When one of the addresses is not free.
+pub fn bind_alone(addresses: &[MediaAddress], port: u16) -> io::Result<Vec<MediaSocket>> {
+    let socket = |address: &MediaAddress| {
+        let socket = bind(address.bound, port, false)?;
+        Ok(MediaSocket { socket, advertised: SocketAddr::new(address.advertised, port) })
+    };
+    addresses.iter().map(socket).collect()
+}
+
 fn bind(ip: IpAddr, port: u16, shared: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(SocketAddr::new(ip, port)), Type::DGRAM, Some(Protocol::UDP))?;
     if ip.is_ipv6() {

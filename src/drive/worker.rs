@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::engine::demux::{DropReason, Path, Transport};
 use crate::engine::reflexive::Locals;
 use crate::engine::relay::is_virtual;
-use crate::engine::session::{Host, Profile, SessionCore};
+use crate::engine::session::{Host, PortRange, Profile, SessionCore};
 use crate::wire::ids::{SessionId, SessionKey, WorkerId};
 use crate::wire::media::AudioTurn;
 use crate::wire::signal::SignalFault;
@@ -25,6 +25,7 @@ use super::hub::{Common, Hub, JoinStep, Resident};
 use super::post::{PostBox, Stray, Word};
 use super::reflexive;
 use super::relay;
+use super::rtp_ports::RtpPort;
 use super::seat::{Origin, Seat};
 use super::session::{Attach, Line, Session, Shutdown, ToClient};
 use super::tcp;
@@ -34,6 +35,8 @@ use super::udp::{BATCH, Inbox, MediaSocket, READS};
 const MAILBOX: usize = 256;
 /// Sessions ticked in one turn of the loop, so that datagrams and audio never wait for a crowd of deadlines.
 const TICKS: usize = 64;
+/// What a client is told that may have the port which it asks for, when another program has it.
+const NO_PORT: SignalFault = SignalFault::OverCapacity("no RTP port is free");
 
 /// Opens a session.
 #[derive(Debug, Message)]
@@ -43,6 +46,8 @@ pub struct Open {
     pub place: Place,
     /// What the session does.
     pub profile: Profile,
+    /// The UDP ports that it may use; any where there are none.
+    pub ports: Option<PortRange>,
     /// The client's address.
     pub client: IpAddr,
     /// The way to the client.
@@ -101,9 +106,9 @@ pub struct Sockets {
 #[derive(Debug)]
 pub struct Worker {
     hub: Rc<Hub>,
-    sockets: Vec<Rc<MediaSocket>>,
+    sockets: Vec<Arc<MediaSocket>>,
     /// Of the relay.
-    relay_sockets: Vec<Rc<MediaSocket>>,
+    relay_sockets: Vec<Arc<MediaSocket>>,
     retired: bool,
 }
 
@@ -112,7 +117,7 @@ impl Worker {
     #[must_use]
     pub fn new(id: WorkerId, common: Common, host: Arc<Host>, post_box: PostBox, sockets: Sockets) -> Self {
         let [sockets, relay_sockets] =
-            [sockets.media, sockets.relay].map(|sockets| sockets.into_iter().map(Rc::new).collect::<Vec<_>>());
+            [sockets.media, sockets.relay].map(|sockets| sockets.into_iter().map(Arc::new).collect::<Vec<_>>());
         let hub = Rc::new(Hub::new(id, common, host, post_box, (&sockets, &relay_sockets)));
         Self { hub, sockets, relay_sockets, retired: false }
     }
@@ -120,9 +125,9 @@ impl Worker {
     fn open(
         &mut self,
         place: Place,
-        profile: Profile,
+        (profile, ports): (Profile, Option<PortRange>),
         client: IpAddr,
-    ) -> Result<(Addr<Session>, SessionId), SignalFault> {
+    ) -> Result<(Addr<Session>, SessionId, Option<SocketAddr>), SignalFault> {
         if self.retired {
             return Err(SignalFault::OverCapacity("the server is going away"));
         }
@@ -134,14 +139,38 @@ impl Worker {
         let mut bytes = [0; 16];
         entropy(&mut bytes);
         let (id, key) = (SessionId::from_random(bytes), self.hub.next_key());
-        let hosts = candidates_for(client, &self.hub.candidates);
-        let locals = Locals { hosts, reflexive: self.hub.outside.known().to_vec() };
-        let core = SessionCore::new(self.hub.host.clone(), profile, locals);
+        let rtp = ports.map(|range| self.hub.rtp_ports.take(range).ok_or(NO_PORT)).transpose()?;
+        let tcp = candidates_for(client, &self.hub.candidates);
+        let hosts = rtp.as_ref().map_or_else(|| tcp.clone(), |rtp| candidates_for(client, &rtp.candidates()));
+        let mut reflexive = self.hub.outside.known().to_vec();
+        reflexive.retain(|one| hosts.contains(&one.base));
+        let media = hosts.first().copied();
+        let core = SessionCore::new(self.hub.host.clone(), profile, Locals { hosts, tcp, reflexive });
         let seat = Seat::new(core, key, id, self.hub.clone());
+        if let Some(rtp) = rtp {
+            self.begin_port(&rtp);
+            seat.borrow_mut().hold(rtp);
+        }
         let session = Session::new(seat.clone(), place).start();
         self.hub.welcome(key, id, Resident { actor: session.clone(), seat });
         tracing::info!(session = ?id, %client, model = ?profile.model, "session opened");
-        Ok((session, id))
+        Ok((session, id, media))
+    }
+
+    /// A session sends by this port, and if it is new, it is read here for all workers.
+    fn begin_port(&self, rtp: &RtpPort) {
+        self.hub.use_port(rtp);
+        let Some(fresh) = &rtp.fresh else { return };
+        for socket in &rtp.sockets {
+            let (hub, socket, mut closing) = (self.hub.clone(), socket.clone(), fresh.clone());
+            actix::spawn(async move {
+                tokio::select! {
+                    () = read(hub, socket) => {}
+                    // It ends with its port.
+                    _ = closing.changed() => {}
+                }
+            });
+        }
     }
 
     /// An address that `client` reaches.
@@ -174,11 +203,11 @@ impl Actor for Worker {
 impl Handler<Open> for Worker {
     type Result = ResponseFuture<Result<Opened, SignalFault>>;
 
-    fn handle(&mut self, Open { place, profile, client, door }: Open, _ctx: &mut Context<Self>) -> Self::Result {
-        let opened = self.open(place, profile, client);
-        let media = self.media(client);
+    fn handle(&mut self, open: Open, _ctx: &mut Context<Self>) -> Self::Result {
+        let Open { place, profile, ports, client, door } = open;
+        let opened = self.open(place, (profile, ports), client);
         Box::pin(async move {
-            let (session, id) = opened?;
+            let (session, id, media) = opened?;
             let media = media.ok_or(SignalFault::Internal)?;
             let door = session.send(Attach(door)).await.ok().flatten().ok_or(SignalFault::Internal)?;
             Ok(Opened { line: Line::new(session, door), id: Some(id), media })
@@ -228,7 +257,7 @@ impl Handler<Retire> for Worker {
 }
 
 /// Hands datagrams to their sessions for as long as the worker's thread runs.
-async fn read(hub: Rc<Hub>, socket: Rc<MediaSocket>) {
+async fn read(hub: Rc<Hub>, socket: Arc<MediaSocket>) {
     let mut inbox = Inbox::default();
     let destination = socket.advertised;
     let take = |remote: SocketAddr, bytes: Option<&[u8]>| {

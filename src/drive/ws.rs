@@ -17,7 +17,7 @@ use futures_util::StreamExt as _;
 
 use crate::engine::door::{Admission, CloseReason, Door, DoorEffect, LIMIT_CLIENT, LIMIT_SDK};
 use crate::engine::ice_servers::{Told, turn_config};
-use crate::engine::session::Profile;
+use crate::engine::session::{PortRange, Profile};
 use crate::logging::RedactedSdp;
 use crate::wire::ids::SessionId;
 use crate::wire::signal::{ClientMsg, HelloAck, IceServer, ServerMsg, SignalFault};
@@ -51,7 +51,7 @@ pub fn upgrade(
     payload: Payload,
 ) -> actix_web::Result<HttpResponse> {
     let now = gate.clock.now();
-    let mut door = Door::new(knock.wishes.clone(), now);
+    let mut door = Door::new(knock.wishes.clone(), gate.rtp_window, now);
     let knocked = knock.wishes.api_key.as_deref().map(|key| gate.admit(key, &knock, SignalFault::BadApiKey));
     // Only a client that has proven itself may make us buffer images.
     let limit = if knocked == Some(Admission::Good) { LIMIT_SDK } else { LIMIT_CLIENT };
@@ -120,7 +120,7 @@ impl Ws {
                     let effects = self.door.admitted(admission, hello.session.as_deref());
                     self.apply(effects, ctx);
                 }
-                DoorEffect::Attach { resume, profile } => self.attach(resume, profile, ctx),
+                DoorEffect::Attach { resume, profile, ports } => self.attach(resume, (profile, ports), ctx),
                 DoorEffect::Forward(message) => self.forward(message, ctx),
                 DoorEffect::Renew => self.renew(ctx),
                 DoorEffect::Close(reason) => self.close(reason, Ending::Closed, ctx),
@@ -129,11 +129,11 @@ impl Ws {
     }
 
     /// Nothing else is read until the session is there.
-    fn attach(&mut self, resume: Option<SessionId>, profile: Profile, ctx: &mut Ctx) {
+    fn attach(&mut self, resume: Option<SessionId>, (profile, ports): (Profile, Option<PortRange>), ctx: &mut Ctx) {
         let (gate, knock, door) = (self.gate.clone(), self.knock.clone(), ctx.address().recipient());
         let opening = async move {
             gate.ice_ready(&knock, profile).await?;
-            gate.open(resume, profile, knock.client.ip(), door).await
+            gate.open(resume, (profile, ports), knock.client.ip(), door).await
         };
         let opening = opening.into_actor(self).map(move |opened, ws, ctx| match opened {
             Ok((opened, id)) => ws.attached(opened, id, profile, ctx),

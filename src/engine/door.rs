@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::wire::ids::SessionId;
 use crate::wire::signal::{ClientMsg, Hello, ServerMsg, SignalFault};
 
-use super::session::{Model, Policy, Profile};
+use super::session::{Model, Policy, PortRange, Profile};
 
 /// A socket that has not authenticated by then is closed.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -78,8 +78,8 @@ pub struct Wishes {
     pub model: Option<String>,
     /// `ice_transport_policy`.
     pub ice_transport_policy: Option<String>,
-    /// `rtp_port`, or `rtp_port_min` and `rtp_port_max`, as text.
-    pub rtp_ports: Option<String>,
+    /// `rtp_port`, or `rtp_port_min` and `rtp_port_max`.
+    pub rtp_ports: Option<PortWish>,
 }
 
 impl std::fmt::Debug for Wishes {
@@ -88,29 +88,52 @@ impl std::fmt::Debug for Wishes {
     }
 }
 
+/// The ports that a client asks for, as it wrote them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PortWish {
+    min: String,
+    max: String,
+}
+
+impl PortWish {
+    /// The range, if it is one inside the operator's window.
+    ///
+    /// # Errors
+    /// What was asked for, which cannot be served.
+    fn within(&self, window: Option<PortRange>) -> Result<PortRange, SignalFault> {
+        let number = |text: &str| text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let range = number(&self.min).zip(number(&self.max)).and_then(|(min, max)| PortRange::new(min, max));
+        range.filter(|range| window.is_some_and(|window| window.covers(*range))).ok_or_else(|| {
+            let text = if self.min == self.max { self.min.clone() } else { format!("{} to {}", self.min, self.max) };
+            SignalFault::about(&text, SignalFault::BadPortRange)
+        })
+    }
+}
+
 impl Wishes {
     /// Reads a query string; unknown parameters are ignored, the first of a name counts.
     #[must_use]
     pub fn from_pairs<'a>(pairs: impl Iterator<Item = (std::borrow::Cow<'a, str>, std::borrow::Cow<'a, str>)>) -> Self {
         let mut wishes = Self::default();
-        let (mut min, mut max) = (None, None);
+        let (mut one, mut min, mut max) = (None, None, None);
         for (name, value) in pairs {
             let slot = match name.as_ref() {
                 "api_key" => &mut wishes.api_key,
                 "model" => &mut wishes.model,
                 "ice_transport_policy" => &mut wishes.ice_transport_policy,
-                "rtp_port" => &mut wishes.rtp_ports,
+                "rtp_port" => &mut one,
                 "rtp_port_min" => &mut min,
                 "rtp_port_max" => &mut max,
                 _ => continue,
             };
             slot.get_or_insert_with(|| value.into_owned());
         }
-        if min.is_some() || max.is_some() {
-            wishes.rtp_ports.get_or_insert_with(|| {
-                format!("{} to {}", min.as_deref().unwrap_or("?"), max.as_deref().unwrap_or("?"))
-            });
-        }
+        let known = |text: Option<String>| text.unwrap_or_else(|| "?".to_owned());
+        wishes.rtp_ports = match (one, min, max) {
+            (None, None, None) => None,
+            (Some(port), _, _) => Some(PortWish { min: port.clone(), max: port }),
+            (None, min, max) => Some(PortWish { min: known(min), max: known(max) }),
+        };
         wishes
     }
 
@@ -118,7 +141,7 @@ impl Wishes {
     /// driver knows.
     ///
     /// # Errors
-    /// A model that we do not have, or ports that cannot be served: this server has no port window.
+    /// A model that we do not have.
     pub fn profile(&self, sdk: bool) -> Result<Profile, SignalFault> {
         let model = match self.model.as_deref() {
             None | Some("" | "speaker") => Model::Speaker,
@@ -127,9 +150,6 @@ impl Wishes {
             Some(_) if sdk => Model::Echo,
             Some(unknown) => return Err(SignalFault::about(unknown, SignalFault::UnknownModel)),
         };
-        if let Some(ports) = self.rtp_ports.as_deref() {
-            return Err(SignalFault::about(ports, SignalFault::BadPortRange));
-        }
         Ok(Profile { model, sdk, policy: self.ice_transport_policy.as_deref().and_then(Policy::of) })
     }
 }
@@ -147,6 +167,8 @@ pub enum DoorEffect {
         resume: Option<SessionId>,
         /// What the session does.
         profile: Profile,
+        /// The UDP ports that it may use; any where there are none.
+        ports: Option<PortRange>,
     },
     /// Pass this on to the session.
     Forward(ClientMsg),
@@ -173,6 +195,8 @@ enum Stage {
 pub struct Door {
     stage: Stage,
     wishes: Wishes,
+    /// The operator's ports, of which a client may choose.
+    window: Option<PortRange>,
     sdk: bool,
     tokens: u32,
     filled: Instant,
@@ -181,10 +205,18 @@ pub struct Door {
 }
 
 impl Door {
-    /// A client knocks; one that gave an `api_key` must have it checked at once by [`Self::knock`].
+    /// A client knocks; one that gave an `api_key` must have it checked at once by [`Self::knock`]. Of the ports in `window` it may choose.
     #[must_use]
-    pub fn new(wishes: Wishes, now: Instant) -> Self {
-        Self { stage: Stage::Stranger(now + HELLO_WITHIN), wishes, sdk: false, tokens: BURST, filled: now, renew: None }
+    pub fn new(wishes: Wishes, window: Option<PortRange>, now: Instant) -> Self {
+        Self {
+            stage: Stage::Stranger(now + HELLO_WITHIN),
+            wishes,
+            window,
+            sdk: false,
+            tokens: BURST,
+            filled: now,
+            renew: None,
+        }
     }
 
     /// What came of the `api_key` in the address.
@@ -302,10 +334,11 @@ impl Door {
     }
 
     fn attach(&mut self, resume: Option<SessionId>) -> Vec<DoorEffect> {
-        match self.wishes.profile(self.sdk) {
-            Ok(profile) => {
+        let ports = self.wishes.rtp_ports.as_ref().map(|ports| ports.within(self.window)).transpose();
+        match self.wishes.profile(self.sdk).and_then(|profile| Ok((profile, ports?))) {
+            Ok((profile, ports)) => {
                 self.stage = Stage::Waiting;
-                vec![DoorEffect::Attach { resume, profile }]
+                vec![DoorEffect::Attach { resume, profile, ports }]
             }
             Err(fault) => self.refuse(fault),
         }
@@ -340,7 +373,7 @@ mod tests {
     }
 
     fn open(wishes: Wishes) -> Door {
-        let mut door = Door::new(wishes, zero());
+        let mut door = Door::new(wishes, None, zero());
         assert_eq!(code(&door.text(r#"{"type":"hello","token":"t"}"#, zero())), ["Check"]);
         assert_eq!(code(&door.admitted(Admission::Good, None)), ["Attach"]);
         door.attached();
@@ -349,7 +382,7 @@ mod tests {
 
     #[test]
     fn nothing_passes_before_hello() {
-        let mut door = Door::new(Wishes::default(), zero());
+        let mut door = Door::new(Wishes::default(), None, zero());
         for text in
             [r#"{"type":"webrtc_offer","sdp":"v=0"}"#, r#"{"type":"start","voice_id":"x"}"#, r#"{"type":"stop"}"#]
         {
@@ -361,14 +394,14 @@ mod tests {
 
     #[test]
     fn a_wrong_token_is_told_and_shown_out() {
-        let mut door = Door::new(Wishes::default(), zero());
+        let mut door = Door::new(Wishes::default(), None, zero());
         let _ = door.text(r#"{"type":"hello","token":"t"}"#, zero());
         assert_eq!(
             code(&door.admitted(Admission::Bad(SignalFault::BadToken), None)),
             ["unauthorized: Bad token", "close 1008"]
         );
         assert_eq!(code(&door.text(r#"{"type":"hello","token":"t"}"#, zero())), [""; 0]);
-        let mut door = Door::new(Wishes::default(), zero());
+        let mut door = Door::new(Wishes::default(), None, zero());
         assert_eq!(
             code(&door.knock(Admission::Bad(SignalFault::BadApiKey))),
             ["unauthorized: Invalid API key", "close 1008"]
@@ -390,7 +423,7 @@ mod tests {
 
     #[test]
     fn silence_and_floods_end_a_connection() {
-        let mut door = Door::new(Wishes::default(), zero());
+        let mut door = Door::new(Wishes::default(), None, zero());
         assert_eq!(door.tick(zero() + HELLO_WITHIN.mul_f32(0.99)), []);
         assert_eq!(code(&door.tick(zero() + HELLO_WITHIN)), ["close 1008"]);
         let mut door = open(Wishes::default());
@@ -443,10 +476,28 @@ mod tests {
             assert_eq!(policy(&*format!("ice_transport_policy={text}").leak()), policy_of);
         }
         assert_eq!((policy("ice_transport_policy=relay"), policy("")), (None, None));
-        assert_eq!(code("rtp_port=5000", true), Err("bad_port_range"));
-        assert_eq!(code("rtp_port_min=5000&rtp_port_max=5001", true), Err("bad_port_range"));
-        let text = wishes("rtp_port=5000").profile(true).unwrap_err().to_string();
-        assert!(text.contains("not allowed"), "{text}");
+        let window = PortRange::new(5000, 5010);
+        let ports = |query, window| {
+            let ports = wishes(query).rtp_ports.expect("it asks").within(window);
+            ports.map(|range| (range.min, range.max)).map_err(|fault| fault.to_string())
+        };
+        assert_eq!(wishes("").rtp_ports, None);
+        assert_eq!(ports("rtp_port=5000", window), Ok((5000, 5000)));
+        assert_eq!(ports("rtp_port_min=5001&rtp_port_max=5010", window), Ok((5001, 5010)));
+        assert_eq!(ports("rtp_port=5001&rtp_port_min=5002&rtp_port_max=5003", window), Ok((5001, 5001)));
+        for (query, text) in [
+            ("rtp_port=4999", "4999"),
+            ("rtp_port=0", "0"),
+            ("rtp_port=+5000", "+5000"),
+            ("rtp_port=x", "x"),
+            ("rtp_port_min=5000", "5000 to ?"),
+            ("rtp_port_max=5000", "? to 5000"),
+            ("rtp_port_min=5000&rtp_port_max=5011", "5000 to 5011"),
+            ("rtp_port_min=5005&rtp_port_max=5004", "5005 to 5004"),
+        ] {
+            assert_eq!(ports(query, window), Err(format!("RTP ports {text} are not allowed here")), "{query}");
+        }
+        assert!(ports("rtp_port=5000", None).is_err(), "the operator gave no window");
         assert_eq!(wishes("api_key=a&api_key=b").api_key.as_deref(), Some("a"));
         assert!(!format!("{:?}", wishes("api_key=secret")).contains("secret"));
     }

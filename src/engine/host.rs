@@ -91,6 +91,35 @@ impl Profile {
     }
 }
 
+/// UDP ports, both ends included.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PortRange {
+    /// The first, never 0.
+    pub min: u16,
+    /// The last, never before the first.
+    pub max: u16,
+}
+
+impl PortRange {
+    /// From one port to another, if that is a range.
+    #[must_use]
+    pub fn new(min: u16, max: u16) -> Option<Self> {
+        (min > 0 && min <= max).then_some(Self { min, max })
+    }
+
+    /// Whether a port is in it.
+    #[must_use]
+    pub const fn contains(self, port: u16) -> bool {
+        self.min <= port && port <= self.max
+    }
+
+    /// Whether another range is in it as a whole.
+    #[must_use]
+    pub const fn covers(self, other: Self) -> bool {
+        self.contains(other.min) && self.contains(other.max)
+    }
+}
+
 /// HMAC-SHA1 (RFC 2104), by the cryptography that str0m uses.
 #[derive(Clone, Copy)]
 pub struct Hmac(&'static dyn Sha1HmacProvider);

@@ -101,16 +101,12 @@ impl Leg {
         let export = crypto::take_export();
         // Nobody would ever take those of an echo.
         let express = Express::new(export.filter(|_| profile.model == Model::Speaker));
-        for addr in &locals.hosts {
-            let by_tcp = Candidate::builder().tcp().host(*addr).tcptype(TcpType::Passive).build();
-            for candidate in [Candidate::host(*addr, "udp"), by_tcp].into_iter().flatten() {
-                rtc.add_local_candidate(candidate);
-            }
-        }
-        for Reflexive { base, mapped } in &locals.reflexive {
-            if let Ok(candidate) = Candidate::server_reflexive(*mapped, *base, "udp") {
-                rtc.add_local_candidate(candidate);
-            }
+        let hosts = locals.hosts.iter().map(|addr| Candidate::host(*addr, "udp"));
+        let by_tcp = |addr: &SocketAddr| Candidate::builder().tcp().host(*addr).tcptype(TcpType::Passive).build();
+        let reflexive = |one: &Reflexive| Candidate::server_reflexive(one.mapped, one.base, "udp");
+        let others = locals.tcp.iter().map(by_tcp).chain(locals.reflexive.iter().map(reflexive));
+        for candidate in hosts.chain(others).flatten() {
+            rtc.add_local_candidate(candidate);
         }
         Self {
             rtc: Box::new(rtc),

@@ -37,15 +37,17 @@ pub struct Reflexive {
 /// The candidates of a session's own.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Locals {
-    /// Of the sockets.
+    /// Of the UDP sockets.
     pub hosts: Vec<SocketAddr>,
+    /// Where connections are taken.
+    pub tcp: Vec<SocketAddr>,
     /// The same as seen from outside.
     pub reflexive: Vec<Reflexive>,
 }
 
 impl From<Vec<SocketAddr>> for Locals {
     fn from(hosts: Vec<SocketAddr>) -> Self {
-        Self { hosts, reflexive: Vec::new() }
+        Self { tcp: hosts.clone(), hosts, reflexive: Vec::new() }
     }
 }
 

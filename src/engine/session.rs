@@ -22,7 +22,7 @@ use crate::wire::signal::{CandidateInit, ClientMsg, Offer, OfferStyle, ServerMsg
 use super::demux::{DropReason, Path};
 use super::error::SessionError;
 use super::express::{Distrust, Template};
-pub use super::host::{Host, Model, Policy, Profile};
+pub use super::host::{Host, Model, Policy, PortRange, Profile};
 use super::leg::{Answered, Leg};
 use super::playout::{AudienceNote, PlayoutPacket};
 use super::reflexive::Locals;

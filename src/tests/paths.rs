@@ -57,7 +57,7 @@ fn a_client_that_wants_a_relay_is_checked_at_the_relay_alone() {
 #[test]
 fn our_addresses_outside_are_offered_beside_our_own() {
     let mapped: SocketAddr = "198.51.100.9:40000".parse().expect("an address");
-    let locals = Locals { hosts: vec![SERVER], reflexive: vec![Reflexive { base: SERVER, mapped }] };
+    let locals = Locals { reflexive: vec![Reflexive { base: SERVER, mapped }], ..vec![SERVER].into() };
     let kind = |text: &str| {
         let mut words = text.split(' ').skip(2);
         let mut next = || words.next().unwrap_or_default();

@@ -7,6 +7,7 @@ mod heard;
 mod http;
 mod ice_servers;
 mod lifecycle;
+mod ports;
 mod relay;
 mod server;
 mod signalling;

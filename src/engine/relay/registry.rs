@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 /// Allocations of one user at the same time. A page makes one for each of its interfaces, of our addresses and of our transports, for
 /// each line of media that is not bundled, and once more for each while ICE restarts.
@@ -21,6 +21,8 @@ pub enum Full {
 #[derive(Debug)]
 pub struct Registry {
     candidates: Box<[SocketAddr]>,
+    /// Candidates of ports that are open for a while.
+    passing: RwLock<Vec<SocketAddr>>,
     most: usize,
     book: Mutex<Book>,
 }
@@ -36,7 +38,7 @@ impl Registry {
     /// Of these candidates, with room for `most` allocations.
     #[must_use]
     pub fn new(candidates: &[SocketAddr], most: usize) -> Self {
-        Self { candidates: candidates.into(), most, book: Mutex::default() }
+        Self { candidates: candidates.into(), passing: RwLock::default(), most, book: Mutex::default() }
     }
 
     /// Whether this is exactly a candidate or an allocation of ours.
@@ -48,13 +50,28 @@ impl Registry {
     /// The same for an address without a port, as permissions have it (RFC 8656 section 9).
     #[must_use]
     pub fn is_our_ip(&self, ip: IpAddr) -> bool {
-        self.candidates.iter().any(|candidate| candidate.ip() == ip) || self.book().relayed.contains_key(&ip)
+        let is_ip = |candidate: &SocketAddr| candidate.ip() == ip;
+        self.candidates.iter().any(is_ip) || self.passing().iter().any(is_ip) || self.book().relayed.contains_key(&ip)
     }
 
     /// Whether this is a candidate of our sessions.
     #[must_use]
     pub fn is_candidate(&self, addr: SocketAddr) -> bool {
-        self.candidates.contains(&addr)
+        self.candidates.contains(&addr) || self.passing().contains(&addr)
+    }
+
+    /// These are candidates, too, until their port is closed.
+    pub fn open(&self, candidates: impl Iterator<Item = SocketAddr>) {
+        self.passing.write().unwrap_or_else(PoisonError::into_inner).extend(candidates);
+    }
+
+    /// No candidate has this port any more, unless it was there from the beginning.
+    pub fn close(&self, port: u16) {
+        self.passing.write().unwrap_or_else(PoisonError::into_inner).retain(|candidate| candidate.port() != port);
+    }
+
+    fn passing(&self) -> RwLockReadGuard<'_, Vec<SocketAddr>> {
+        self.passing.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many allocations there are.

@@ -1,0 +1,174 @@
+//! UDP sockets for sessions that ask for ports of their own (`rtp_port`), inside the operator's window. Those who ask for the same port
+//! share it, on whichever worker they are; a port that nobody uses any more is given back.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::engine::host::PortRange;
+use crate::engine::relay::Registry;
+
+use super::addresses::MediaAddress;
+use super::udp::{MediaSocket, bind_alone};
+
+/// Ports that are open at a time: a bound on sockets, however many sessions ask.
+const MOST: usize = 256;
+/// Ports that are tried for one session; other programs may hold some.
+const TRIES: usize = 64;
+
+/// The ports of all workers.
+#[derive(Clone, Debug)]
+pub struct RtpPorts(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    addresses: Vec<MediaAddress>,
+    /// Ports that serve something else.
+    taken: Vec<u16>,
+    /// Whose clients may be sent what comes from here, if there is a relay.
+    registry: Option<Arc<Registry>>,
+    open: Mutex<BTreeMap<u16, Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    sockets: Vec<Arc<MediaSocket>>,
+    sessions: u32,
+    /// Dropped with the port.
+    _closing: watch::Sender<()>,
+}
+
+/// A session's hold on its port.
+#[derive(Debug)]
+pub struct RtpPort {
+    shared: Arc<Shared>,
+    /// The port.
+    pub port: u16,
+    /// A socket for each address.
+    pub sockets: Vec<Arc<MediaSocket>>,
+    /// Whoever opened the port reads its sockets until this ends.
+    pub fresh: Option<watch::Receiver<()>>,
+}
+
+impl RtpPorts {
+    /// On these addresses, and never on ports that are taken.
+    #[must_use]
+    pub fn new(addresses: &[MediaAddress], taken: Vec<u16>, registry: Option<Arc<Registry>>) -> Self {
+        Self(Arc::new(Shared { addresses: addresses.to_vec(), taken, registry, open: Mutex::default() }))
+    }
+
+    /// A port of this range: one that is open already, or the first that can be opened.
+    #[must_use]
+    pub fn take(&self, range: PortRange) -> Option<RtpPort> {
+        let shared = &self.0;
+        let mut open = shared.open();
+        let hold = |port: u16, sockets: &[Arc<MediaSocket>], fresh| RtpPort {
+            shared: shared.clone(),
+            port,
+            sockets: sockets.to_vec(),
+            fresh,
+        };
+        if let Some((port, known)) = open.range_mut(range.min..=range.max).next() {
+            known.sessions += 1;
+            return Some(hold(*port, &known.sockets, None));
+        }
+        if open.len() == MOST {
+            return None;
+        }
+        let mut free = (range.min..=range.max).filter(|port| !shared.taken.contains(port)).take(TRIES);
+        let (port, sockets) = free.find_map(|port| Some((port, bind_alone(&shared.addresses, port).ok()?)))?;
+        let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
+        if let Some(registry) = &shared.registry {
+            registry.open(sockets.iter().map(|socket| socket.advertised));
+        }
+        let (closing, fresh) = watch::channel(());
+        let rtp = hold(port, &sockets, Some(fresh));
+        open.insert(port, Open { sockets, sessions: 1, _closing: closing });
+        Some(rtp)
+    }
+}
+
+impl Shared {
+    fn open(&self) -> MutexGuard<'_, BTreeMap<u16, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RtpPort {
+    /// Its addresses as candidates name them.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().map(|socket| socket.advertised).collect()
+    }
+}
+
+impl Drop for RtpPort {
+    fn drop(&mut self) {
+        let mut open = self.shared.open();
+        let Some(known) = open.get_mut(&self.port) else { return };
+        known.sessions -= 1;
+        if known.sessions == 0 {
+            if let Some(registry) = &self.shared.registry {
+                registry.close(self.port);
+            }
+            open.remove(&self.port);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, UdpSocket};
+
+    use super::*;
+
+    const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn ports(taken: Vec<u16>, registry: Option<Arc<Registry>>) -> RtpPorts {
+        RtpPorts::new(&[MediaAddress { bound: LOOPBACK, advertised: LOOPBACK }], taken, registry)
+    }
+
+    /// Four ports in a row that nobody else had a moment ago.
+    fn four() -> PortRange {
+        let free = |port: &u16| (*port..port + 4).all(|port| UdpSocket::bind((LOOPBACK, port)).is_ok());
+        let min = (20_000..30_000).step_by(4).find(free).expect("some are free");
+        PortRange { min, max: min + 3 }
+    }
+
+    #[test]
+    fn who_asks_for_the_same_port_shares_it_and_the_last_one_gives_it_back() {
+        let registry = Arc::new(Registry::new(&[], 1));
+        let (ports, range) = (ports(Vec::new(), Some(registry.clone())), four());
+        let one = PortRange { min: range.min, max: range.min };
+        let ann = ports.take(one).expect("it is free");
+        let bob = ports.take(one).expect("it is shared");
+        assert_eq!((ann.port, bob.port, ann.candidates()), (one.min, one.min, bob.candidates()));
+        assert!(ann.fresh.is_some() && bob.fresh.is_none(), "one of them reads");
+        let addr = SocketAddr::new(LOOPBACK, one.min);
+        assert!(registry.is_candidate(addr) && UdpSocket::bind(addr).is_err());
+        let closing = ann.fresh.clone().expect("it was checked");
+        drop(ann);
+        assert!(closing.has_changed().is_ok() && registry.is_candidate(addr), "somebody is left");
+        drop(bob);
+        assert!(closing.has_changed().is_err() && !registry.is_candidate(addr));
+        UdpSocket::bind(addr).expect("it is free again");
+    }
+
+    #[test]
+    fn a_range_takes_what_is_open_or_else_the_first_that_is_free() {
+        let range = four();
+        let held = UdpSocket::bind((LOOPBACK, range.min)).expect("it is free");
+        let ports = ports(vec![range.min + 1], None);
+        let ann = ports.take(range).expect("two are left");
+        assert_eq!(ann.port, range.min + 2, "one is another program's, and one is taken");
+        assert_eq!(ports.take(range).expect("it is shared").port, ann.port);
+        let last = PortRange { min: range.max, max: range.max };
+        assert_eq!(ports.take(last).expect("it is free").port, range.max);
+        for port in [range.min, range.min + 1] {
+            assert!(ports.take(PortRange { min: port, max: port }).is_none(), "{port}");
+        }
+        drop(held);
+    }
+}
