@@ -3,10 +3,12 @@
 
 use std::net::SocketAddr;
 use std::sync::LazyLock;
+use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
 use str0m::ice::StunMessage;
 use voxcast::engine::demux::{CHECKS_PER_SESSION, Demux, PATHS_PER_SESSION, Path, Transport, UFRAGS_PER_SESSION};
+use voxcast::engine::reflexive::Prober;
 use voxcast::wire::classify::{Class, classify};
 use voxcast::wire::ids::SessionKey;
 use voxcast::wire::stun;
@@ -17,6 +19,9 @@ fn path(place: u8) -> Path {
     let transport = if place & 1 == 0 { Transport::Udp } else { Transport::Tcp };
     Path { transport, remote: SocketAddr::from(([198, 51, 100, place], 50_000)) }
 }
+
+#[expect(clippy::disallowed_methods, reason = "an Instant can only be read, never made; nothing here lasts")]
+static ZERO: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// One session that is known by a ufrag and by a path.
 static KNOWN: LazyLock<Demux> = LazyLock::new(|| {
@@ -29,7 +34,24 @@ static KNOWN: LazyLock<Demux> = LazyLock::new(|| {
 fuzz_target!(|bytes: &[u8]| {
     route(bytes);
     bounds(bytes);
+    answer(bytes);
 });
+
+/// The same bytes as the rest of what a STUN server answers: an address of ours is one that others may be told, or none.
+fn answer(bytes: &[u8]) {
+    let [base, server] = [([10, 0, 0, 2], 3479), ([192, 0, 2, 1], 3478)].map(SocketAddr::from);
+    let now = *ZERO;
+    let mut prober = Prober::new(vec![base], |bytes| bytes.fill(7));
+    prober.set_servers(&[server], now);
+    prober.tick(now, |_| ());
+    let body = &bytes[..bytes.len().min(1_000) & !3];
+    let [high, low] = u16::try_from(body.len()).expect("short").to_be_bytes();
+    let whole = [&[1, 1, high, low, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12], body].concat();
+    let taken = prober.receive(server, base, &whole, now);
+    let known = prober.known(now);
+    assert!(taken || known.is_empty());
+    assert!(known.iter().all(|one| one.mapped.is_ipv4() && one.mapped.port() != 0 && !one.mapped.ip().is_loopback()));
+}
 
 fn route(bytes: &[u8]) {
     let class = classify(bytes);

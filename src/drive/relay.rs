@@ -2,6 +2,7 @@
 //! decides nothing.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -52,9 +53,11 @@ pub fn receive(hub: &Hub, client: Client, bytes: &[u8]) -> Result<(), RelayDrop>
     let relay = hub.relay.as_ref().ok_or(RelayDrop::Unknown)?;
     hub.metrics.relay_received();
     let mut passed = None;
-    relay.borrow_mut().receive(client, bytes, hub.clock.now(), |effect| match effect {
-        RelayEffect::ToClient { client, bytes } => answer(hub, client, bytes),
-        RelayEffect::ToPeer { from, to, bytes } => passed = Some((from, to, bytes.to_vec())),
+    guarded(hub, || {
+        relay.borrow_mut().receive(client, bytes, hub.clock.now(), |effect| match effect {
+            RelayEffect::ToClient { client, bytes } => answer(hub, client, bytes),
+            RelayEffect::ToPeer { from, to, bytes } => passed = Some((from, to, bytes.to_vec())),
+        })
     })?;
     // Only now: whoever gets it may answer at once.
     if let Some((from, to, bytes)) = passed {
@@ -67,6 +70,15 @@ pub fn receive(hub: &Hub, client: Client, bytes: &[u8]) -> Result<(), RelayDrop>
         }
     }
     Ok(())
+}
+
+/// A bug in what handles a stranger's bytes costs these bytes, and not the relay of the whole worker.
+fn guarded(hub: &Hub, run: impl FnOnce() -> Result<(), RelayDrop>) -> Result<(), RelayDrop> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        tracing::error!("a bug: the relay could not handle a message");
+        hub.metrics.failure();
+        Err(RelayDrop::Garbage)
+    })
 }
 
 /// Hands what a peer sends to the client whose allocation it is for, on whichever worker that lives.

@@ -5,39 +5,34 @@
 //! with at most three times what they sent, and not too often.
 
 mod allocation;
+mod answer;
 mod limiter;
 mod nonce;
 mod registry;
+mod requests;
 mod virtuals;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
-use stun_types::AddressFamily;
-use stun_types::attribute::{
-    Attribute as _, AttributeStaticType as _, AttributeType, AttributeWrite, ErrorCode, Nonce, Realm,
-    UnknownAttributes, Username, XorMappedAddress,
-};
+use stun_types::attribute::{AttributeStaticType as _, ErrorCode, Nonce, Realm, Username, XorMappedAddress};
 use stun_types::message::{
-    BINDING, IntegrityAlgorithm, IntegrityKey, LongTermKeyCredentials, Message, MessageClass, MessageType,
-    MessageWrite as _, MessageWriteExt as _, MessageWriteVec, Method, TransactionId,
+    BINDING, IntegrityAlgorithm, IntegrityKey, LongTermKeyCredentials, Message, MessageClass, Method,
 };
 use thiserror::Error;
-use turn_types::attribute::{
-    AdditionalAddressFamily, ChannelNumber, Data, DontFragment, EvenPort, Lifetime, RequestedAddressFamily,
-    RequestedTransport, ReservationToken, XorPeerAddress, XorRelayedAddress,
-};
-use turn_types::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, DATA, REFRESH, SEND};
+use turn_types::attribute::{Data, DontFragment, XorPeerAddress};
+use turn_types::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, REFRESH, SEND};
 
 use crate::wire::ids::WorkerId;
 use crate::wire::stun;
 
 use super::access::ClientAddr;
 use super::credentials::{self, TurnSecret};
-use allocation::{Allocation, NoRoom, Unbound};
+use allocation::Allocation;
+use answer::{Refusal, channel_data, data_indication, failure, success, unknown_types};
 use limiter::Limiter;
 pub use nonce::Nonces;
 pub use registry::{Full, PER_USER, Registry};
@@ -154,16 +149,6 @@ pub struct Relay {
     by_user: HashMap<Box<str>, Vec<usize>>,
     limiter: Limiter,
     swept: Instant,
-}
-
-/// An answer that is not yet one: its error code, and what else goes with it.
-enum Refusal {
-    /// With this code.
-    Code(u16),
-    /// With a nonce, so that the client can try again: 401 or 438.
-    Challenge(u16),
-    /// 420, with the types that are not known.
-    Unknown(Vec<AttributeType>),
 }
 
 impl Relay {
@@ -421,22 +406,6 @@ impl Relay {
         Ok((failure(message, &refusal, Some(&nonce), None), false))
     }
 
-    fn signed(
-        &mut self,
-        client: Client,
-        message: &Message<'_>,
-        method: Method,
-        signer: Signer<'_>,
-        now: Instant,
-    ) -> Done {
-        match method {
-            ALLOCATE => self.allocate(client, message, signer, now),
-            REFRESH => self.refresh(client, message, signer, now),
-            CREATE_PERMISSION => self.create_permission(client, message, signer, now),
-            _ => self.channel_bind(client, message, signer, now),
-        }
-    }
-
     /// RFC 8489 section 9.2.4.
     fn authenticate(
         &mut self,
@@ -471,286 +440,4 @@ impl Relay {
         message.validate_integrity_with_key(&key).map_err(|_| unauthorized())?;
         Ok((username.to_owned(), key))
     }
-}
-
-/// Who signed a request, and with what.
-type Signer<'a> = (&'a str, &'a IntegrityKey);
-type Done = Result<Vec<u8>, Refusal>;
-
-impl Relay {
-    /// RFC 8656 section 7.2.
-    fn allocate(&mut self, client: Client, message: &Message<'_>, (username, key): Signer<'_>, now: Instant) -> Done {
-        let known = [
-            RequestedTransport::TYPE,
-            Lifetime::TYPE,
-            DontFragment::TYPE,
-            EvenPort::TYPE,
-            ReservationToken::TYPE,
-            RequestedAddressFamily::TYPE,
-        ];
-        check_types(message, &known)?;
-        if let Some((_, allocation)) = self.live(client, now) {
-            let (transaction, answer) = &allocation.made;
-            // Its answer was lost on the way.
-            return if *transaction == transaction_of(message) && *allocation.username == *username {
-                Ok(answer.clone())
-            } else {
-                Err(Refusal::Code(ErrorCode::ALLOCATION_MISMATCH))
-            };
-        }
-        let bad = Refusal::Code(ErrorCode::BAD_REQUEST);
-        let Ok(transport) = message.attribute::<RequestedTransport>() else { return Err(bad) };
-        if transport.protocol() != UDP {
-            return Err(Refusal::Code(ErrorCode::UNSUPPORTED_TRANSPORT_PROTOCOL));
-        }
-        let family = Self::family(message)?;
-        // Reserving a second port means nothing here: no two allocations share an address.
-        let even = message.has_attribute(EvenPort::TYPE);
-        let reserved = message.has_attribute(ReservationToken::TYPE)
-            || message.attribute::<EvenPort>().is_ok_and(|even| even.requested());
-        if reserved {
-            return Err(Refusal::Code(ErrorCode::INSUFFICIENT_CAPACITY));
-        }
-        let (expiry, user) = credentials::parts(username).ok_or(Refusal::Challenge(ErrorCode::UNAUTHORIZED))?;
-        if expiry <= self.unix(now) {
-            return Err(Refusal::Challenge(ErrorCode::UNAUTHORIZED));
-        }
-        // One that has ended and was not swept yet.
-        if let Some(place) = self.by_client.get(&client) {
-            self.free(*place);
-        }
-        let place = self.allocations.vacant_key();
-        let number = u32::try_from(place).ok().filter(|number| *number < self.parts.plan.places());
-        let number = number.ok_or(Refusal::Code(ErrorCode::INSUFFICIENT_CAPACITY))?;
-        let mut drawn = [0; 2];
-        (self.parts.entropy)(&mut drawn);
-        let mut relayed = self.parts.plan.address(family, self.parts.worker, number, u16::from_be_bytes(drawn));
-        if even {
-            relayed.set_port(relayed.port() & !1);
-        }
-        self.parts.registry.enter(user, relayed).map_err(|full| {
-            Refusal::Code(match full {
-                Full::User => ErrorCode::ALLOCATION_QUOTA_REACHED,
-                Full::All => ErrorCode::INSUFFICIENT_CAPACITY,
-            })
-        })?;
-        let lifetime =
-            lifetime(message).filter(|asked| !asked.is_zero()).unwrap_or(LIFETIME).clamp(LIFETIME, LONGEST_LIFETIME);
-        let transaction = message.transaction_id();
-        let answer = success(
-            message,
-            &[
-                &XorRelayedAddress::new(relayed, transaction),
-                &seconds(lifetime),
-                &XorMappedAddress::new(client.remote, transaction),
-            ],
-            Some(key),
-        );
-        let mut allocation = Allocation::new(client, relayed, username, key.clone(), now + lifetime);
-        allocation.made = (transaction_of(message), answer.clone());
-        self.allocations.insert(allocation);
-        self.by_client.insert(client, place);
-        self.by_user.entry(user.into()).or_default().push(place);
-        Ok(answer)
-    }
-
-    /// The family that is asked for (RFC 8656 section 7.2, points 6 and 7). A second one is not given, which is no error.
-    fn family(message: &Message<'_>) -> Result<Family, Refusal> {
-        let unsupported = Refusal::Code(ErrorCode::ADDRESS_FAMILY_NOT_SUPPORTED);
-        if !message.has_attribute(RequestedAddressFamily::TYPE) {
-            return Ok(Family::V4);
-        }
-        if message.has_attribute(AdditionalAddressFamily::TYPE) {
-            return Err(Refusal::Code(ErrorCode::BAD_REQUEST));
-        }
-        match message.attribute::<RequestedAddressFamily>().map(|asked| asked.family()) {
-            Ok(AddressFamily::IPV4) => Ok(Family::V4),
-            Ok(AddressFamily::IPV6) => Ok(Family::V6),
-            Err(_) => Err(unsupported),
-        }
-    }
-
-    /// RFC 8656 section 8.2.
-    fn refresh(&mut self, client: Client, message: &Message<'_>, signer: Signer<'_>, now: Instant) -> Done {
-        check_types(message, &[Lifetime::TYPE, RequestedAddressFamily::TYPE])?;
-        let (place, allocation) = self.of_signer(client, signer.0, now)?;
-        let asked = message.attribute::<RequestedAddressFamily>().ok().map(|asked| match asked.family() {
-            AddressFamily::IPV4 => Family::V4,
-            AddressFamily::IPV6 => Family::V6,
-        });
-        if asked.is_some_and(|family| family != Family::of(allocation.relayed.ip())) {
-            return Err(Refusal::Code(ErrorCode::PEER_ADDRESS_FAMILY_MISMATCH));
-        }
-        let lifetime = match lifetime(message) {
-            Some(Duration::ZERO) => {
-                self.free(place);
-                Duration::ZERO
-            }
-            asked => {
-                let lifetime = asked.unwrap_or(LIFETIME).clamp(LIFETIME, LONGEST_LIFETIME);
-                allocation.until = now + lifetime;
-                lifetime
-            }
-        };
-        Ok(success(message, &[&seconds(lifetime)], Some(signer.1)))
-    }
-
-    /// RFC 8656 section 10.2. All or none.
-    fn create_permission(&mut self, client: Client, message: &Message<'_>, signer: Signer<'_>, now: Instant) -> Done {
-        check_types(message, &[XorPeerAddress::TYPE])?;
-        let registry = self.parts.registry.clone();
-        let (_, allocation) = self.of_signer(client, signer.0, now)?;
-        let mut ips = Vec::new();
-        for (_, raw) in message.iter_attributes().filter(|(_, raw)| raw.get_type() == XorPeerAddress::TYPE) {
-            let peer = XorPeerAddress::try_from(&raw).map_err(|_| Refusal::Code(ErrorCode::BAD_REQUEST))?;
-            let ip = peer.addr(message.transaction_id()).ip();
-            if !registry.is_our_ip(ip) {
-                return Err(Refusal::Code(ErrorCode::FORBIDDEN));
-            }
-            check_family(allocation, ip)?;
-            ips.push(ip);
-        }
-        if ips.is_empty() {
-            return Err(Refusal::Code(ErrorCode::BAD_REQUEST));
-        }
-        for ip in ips {
-            allocation.permit(ip, now).map_err(|NoRoom| Refusal::Code(ErrorCode::INSUFFICIENT_CAPACITY))?;
-        }
-        Ok(success(message, &[], Some(signer.1)))
-    }
-
-    /// RFC 8656 section 12.2.
-    fn channel_bind(&mut self, client: Client, message: &Message<'_>, signer: Signer<'_>, now: Instant) -> Done {
-        check_types(message, &[XorPeerAddress::TYPE, ChannelNumber::TYPE])?;
-        let registry = self.parts.registry.clone();
-        let (_, allocation) = self.of_signer(client, signer.0, now)?;
-        let (Ok(number), Ok(peer)) = (message.attribute::<ChannelNumber>(), message.attribute::<XorPeerAddress>())
-        else {
-            return Err(Refusal::Code(ErrorCode::BAD_REQUEST));
-        };
-        let (number, peer) = (number.channel(), peer.addr(message.transaction_id()));
-        if !CHANNEL_NUMBERS.contains(&number) {
-            return Err(Refusal::Code(ErrorCode::BAD_REQUEST));
-        }
-        if !registry.is_ours(peer) {
-            return Err(Refusal::Code(ErrorCode::FORBIDDEN));
-        }
-        check_family(allocation, peer.ip())?;
-        allocation.bind(number, peer, now).map_err(|unbound| {
-            Refusal::Code(match unbound {
-                Unbound::Taken => ErrorCode::BAD_REQUEST,
-                Unbound::NoRoom => ErrorCode::INSUFFICIENT_CAPACITY,
-            })
-        })?;
-        Ok(success(message, &[], Some(signer.1)))
-    }
-
-    /// A client's allocation, if that is whose credentials made it.
-    fn of_signer(&mut self, client: Client, username: &str, now: Instant) -> Result<(usize, &mut Allocation), Refusal> {
-        let (place, allocation) = self.live(client, now).ok_or(Refusal::Code(ErrorCode::ALLOCATION_MISMATCH))?;
-        if *allocation.username == *username {
-            Ok((place, allocation))
-        } else {
-            Err(Refusal::Code(ErrorCode::WRONG_CREDENTIALS))
-        }
-    }
-
-    fn unix(&self, now: Instant) -> u64 {
-        let (epoch, seconds) = self.parts.epoch;
-        seconds + now.saturating_duration_since(epoch).as_secs()
-    }
-}
-
-fn check_family(allocation: &Allocation, ip: IpAddr) -> Result<(), Refusal> {
-    if Family::of(allocation.relayed.ip()) == Family::of(ip) {
-        Ok(())
-    } else {
-        Err(Refusal::Code(ErrorCode::PEER_ADDRESS_FAMILY_MISMATCH))
-    }
-}
-
-fn transaction_of(message: &Message<'_>) -> [u8; 12] {
-    message.as_bytes().get(8..20).and_then(|bytes| bytes.first_chunk().copied()).unwrap_or_default()
-}
-
-fn lifetime(message: &Message<'_>) -> Option<Duration> {
-    message.attribute::<Lifetime>().ok().map(|lifetime| Duration::from_secs(lifetime.seconds().into()))
-}
-
-fn seconds(lifetime: Duration) -> Lifetime {
-    Lifetime::new(u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX))
-}
-
-/// What a message has that must be understood and is not (RFC 8489 section 6.3.1), beside what signs it.
-fn unknown_types(message: &Message<'_>, known: &[AttributeType]) -> Vec<AttributeType> {
-    let signs = [
-        Username::TYPE,
-        Realm::TYPE,
-        Nonce::TYPE,
-        stun_types::attribute::MessageIntegrity::TYPE,
-        stun_types::attribute::MessageIntegritySha256::TYPE,
-    ];
-    let types = message.iter_attributes().map(|(_, raw)| raw.get_type());
-    types.filter(|kind| kind.comprehension_required() && !known.contains(kind) && !signs.contains(kind)).collect()
-}
-
-fn check_types(message: &Message<'_>, known: &[AttributeType]) -> Result<(), Refusal> {
-    let unknown = unknown_types(message, known);
-    if unknown.is_empty() { Ok(()) } else { Err(Refusal::Unknown(unknown)) }
-}
-
-/// Adds attributes and a signature. What is added is ours, short and of each type once, so that there is nothing to go wrong.
-fn write(mut answer: MessageWriteVec, attributes: &[&dyn AttributeWrite], key: Option<&IntegrityKey>) -> Vec<u8> {
-    for attribute in attributes {
-        let added = answer.add_attribute(*attribute);
-        debug_assert!(added.is_ok(), "{added:?}");
-    }
-    if let Some(key) = key {
-        let signed = answer.add_message_integrity_with_key(key, IntegrityAlgorithm::Sha1);
-        debug_assert!(signed.is_ok(), "{signed:?}");
-    }
-    answer.finish()
-}
-
-fn success(request: &Message<'_>, attributes: &[&dyn AttributeWrite], key: Option<&IntegrityKey>) -> Vec<u8> {
-    write(Message::builder_success(request, MessageWriteVec::new()), attributes, key)
-}
-
-fn failure(request: &Message<'_>, refusal: &Refusal, nonce: Option<&str>, key: Option<&IntegrityKey>) -> Vec<u8> {
-    let answer = Message::builder_error(request, MessageWriteVec::new());
-    // Phrases are for people, who do not read this; without them an answer to a stranger stays short.
-    let code = match refusal {
-        Refusal::Code(code) | Refusal::Challenge(code) => *code,
-        Refusal::Unknown(_) => ErrorCode::UNKNOWN_ATTRIBUTE,
-    };
-    let (Ok(error), Ok(realm)) = (ErrorCode::new(code, ""), Realm::new(REALM)) else { return Vec::new() };
-    let nonce = nonce.filter(|_| matches!(refusal, Refusal::Challenge(_))).and_then(|nonce| Nonce::new(nonce).ok());
-    match (refusal, nonce) {
-        (_, Some(nonce)) => write(answer, &[&error, &realm, &nonce], key),
-        (Refusal::Unknown(types), None) => write(answer, &[&error, &UnknownAttributes::new(types)], key),
-        _ => write(answer, &[&error], key),
-    }
-}
-
-/// RFC 8656 section 12.4. Over a connection it is padded to four bytes (section 12.5).
-fn channel_data(number: u16, data: &[u8], leg: Leg) -> Option<Vec<u8>> {
-    let length = u16::try_from(data.len()).ok()?;
-    let mut bytes = Vec::with_capacity(CHANNEL_HEADER + data.len() + 3);
-    bytes.extend(number.to_be_bytes());
-    bytes.extend(length.to_be_bytes());
-    bytes.extend(data);
-    if leg == Leg::Tcp {
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-    }
-    Some(bytes)
-}
-
-/// RFC 8656 section 11.
-fn data_indication(peer: SocketAddr, data: &[u8], entropy: fn(&mut [u8])) -> Vec<u8> {
-    let mut drawn = [0; 16];
-    entropy(&mut drawn[4..]);
-    let transaction = TransactionId::from(u128::from_be_bytes(drawn));
-    let kind = MessageType::from_class_method(MessageClass::Indication, DATA);
-    let indication = Message::builder(kind, transaction, MessageWriteVec::new());
-    write(indication, &[&XorPeerAddress::new(peer, transaction), &Data::new(data)], None)
 }
