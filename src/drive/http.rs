@@ -34,6 +34,7 @@ const LONGEST_USER: usize = 64;
 #[include = "style.css"]
 #[include = "favicon.svg"]
 #[include = "src/*.js"]
+#[include = "sdk/*.js"]
 struct Files;
 
 /// All routes.

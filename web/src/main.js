@@ -1,10 +1,10 @@
 // Puts the speaker page together: session, player, meter and figures, each told of the others only here.
 
-import { browserClock } from "./clock.js";
+import { browserClock } from "../sdk/clock.js";
 import { Meter } from "./meter.js";
 import { Player } from "./player.js";
-import { Session } from "./session.js";
-import { Stats } from "./stats.js";
+import { Session } from "../sdk/session.js";
+import { Stats } from "../sdk/stats.js";
 import { TokenStore } from "./token.js";
 import { Ui } from "./ui.js";
 
@@ -77,7 +77,7 @@ const stats = new Stats({
 
 let wasState = "";
 
-/** @param {import("./session.js").View} view */
+/** @param {import("../sdk/session.js").View} view */
 function moved(view) {
   if (view.state !== wasState) ui.note(view.state);
   wasState = view.state;
@@ -108,7 +108,7 @@ function play(voice) {
   session.start(voice);
 }
 
-/** Lock screen and headphone keys, where the browser has them. @param {import("./session.js").View} view */
+/** Lock screen and headphone keys, where the browser has them. @param {import("../sdk/session.js").View} view */
 function announce({ wanted, voices }) {
   const media = navigator.mediaSession;
   if (!media) return;

@@ -2,11 +2,11 @@
 
 import { FLOOR_DB } from "./meter.js";
 import { Scope } from "./scope.js";
-import { amount, endWord } from "./stats.js";
+import { amount, endWord } from "../sdk/stats.js";
 import { describe, elapsed, eyebrow, pathWord, secondsUntil, startWord } from "./words.js";
 
-/** @typedef {import("./session.js").View} View */
-/** @typedef {import("./stats.js").Report} Report */
+/** @typedef {import("../sdk/session.js").View} View */
+/** @typedef {import("../sdk/stats.js").Report} Report */
 /** @typedef {{ path: "direct" | "relay" | null, quietMs: number }} Media */
 /** @typedef {{ samples: Float32Array, db: number }} Level */
 
@@ -59,7 +59,7 @@ export class Ui {
   /**
    * @param {object} options
    * @param {Document} options.document
-   * @param {import("./clock.js").Clock} options.clock
+   * @param {import("../sdk/clock.js").Clock} options.clock
    * @param {() => Level} options.level
    * @param {Wishes} options.wishes
    */
@@ -235,7 +235,7 @@ export class Ui {
     return this.#radios().find(({ checked }) => checked)?.value ?? null;
   }
 
-  /** @param {import("./wire.js").Voice} voice */
+  /** @param {import("../sdk/wire.js").Voice} voice */
   #card({ id, name, description }) {
     const label = this.#document.createElement("label");
     label.className = "voice";

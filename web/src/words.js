@@ -1,6 +1,6 @@
 // What a person reads about the state of things: one place for every sentence. It decides nothing.
 
-/** @typedef {import("./session.js").View} View */
+/** @typedef {import("../sdk/session.js").View} View */
 /** @typedef {"direct" | "relay" | null} Path */
 /** @typedef {{ title: string, detail: string, mood: "calm" | "busy" | "good" | "warn" | "bad" }} Words */
 

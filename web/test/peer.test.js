@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Peer } from "../src/peer.js";
+import { Peer } from "../sdk/peer.js";
 import { FakeClock, fakeConnections, settled } from "./fakes.js";
 
 function scene({ line = true } = {}) {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Retry } from "../src/retry.js";
+import { Retry } from "../sdk/retry.js";
 
 test("the widest wait doubles until its bound", () => {
   const retry = new Retry({ random: () => 1, first: 100, longest: 1000 });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { Session } from "../src/session.js";
+import { Session } from "../sdk/session.js";
 import { FakeClock, error, fakeConnections, fakeSockets, helloAck, settled } from "./fakes.js";
 
 function scene() {

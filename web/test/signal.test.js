@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Retry } from "../src/retry.js";
-import { Signal } from "../src/signal.js";
+import { Retry } from "../sdk/retry.js";
+import { Signal } from "../sdk/signal.js";
 import { FakeClock, error, fakeSockets, helloAck } from "./fakes.js";
 
 function scene() {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Stats, amount, digest, endWord } from "../src/stats.js";
+import { Stats, amount, digest, endWord } from "../sdk/stats.js";
 import { FakeClock } from "./fakes.js";
 
 /** @param {Record<string, object>} rows */
@@ -89,7 +89,7 @@ test("words for ends and amounts", () => {
 
 test("it asks each second, counts anew for a new connection, and stops when told", async () => {
   const clock = new FakeClock();
-  /** @type {import("../src/stats.js").Report[]} */
+  /** @type {import("../sdk/stats.js").Report[]} */
   const reports = [];
   const fake = () => /** @type {RTCPeerConnection} */ (/** @type {unknown} */ ({ getStats: async () => rows() }));
   let connection = fake();

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { read } from "../src/wire.js";
+import { read } from "../sdk/wire.js";
 import { helloAck } from "./fakes.js";
 
 /** @type {(side: string) => Record<string, any>} */

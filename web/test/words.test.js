@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { describe, elapsed, secondsUntil } from "../src/words.js";
 import { VOICES } from "./fakes.js";
 
-/** @param {Partial<import("../src/session.js").View>} changes */
+/** @param {Partial<import("../sdk/session.js").View>} changes */
 const view = (changes) => ({ state: /** @type {const} */ ("idle"), voices: VOICES, wanted: null, once: false, retryAt: null, refusal: null, ...changes });
 const direct = { path: /** @type {const} */ ("direct"), quietMs: 0 };
 
