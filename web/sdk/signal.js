@@ -4,38 +4,41 @@ import { read } from "./wire.js";
 
 /** @typedef {import("./wire.js").ClientMessage} ClientMessage */
 /** @typedef {import("./wire.js").ServerMessage} ServerMessage */
-/** @typedef {import("./wire.js").HelloAck} HelloAck */
 /** @typedef {import("./wire.js").ErrorMessage} ErrorMessage */
 
 /** `refused` is final until somebody asks again: trying on by itself would only make it worse. */
 /** @typedef {"idle" | "connecting" | "open" | "waiting" | "refused" | "closed"} State */
 
-/** The part of a WebSocket that is used, so that a test can stand in for it. */
+/** @typedef {import("./index.js").SocketLike} Socket */
+/** @typedef {import("./index.js").Login} Login */
+
 /**
- * @typedef {object} Socket
- * @property {number} readyState
- * @property {((event: any) => void) | null} onopen
- * @property {((event: any) => void) | null} onmessage
- * @property {((event: any) => void) | null} onclose
- * @property {((event: any) => void) | null} onerror
- * @property {(text: string) => void} send
- * @property {(code?: number) => void} close
+ * @typedef {object} Greeting
+ * @property {string | null} sessionId null where the server names none
+ * @property {boolean} resumed
+ * @property {import("./wire.js").Voice[] | null} voices null where nobody is told of them
+ * @property {import("./wire.js").IceServer[]} iceServers
+ * @property {boolean} silent a key was given, and the server took it without a word
  */
 
 /**
  * @typedef {object} Listeners
  * @property {(state: State) => void} state
- * @property {(ack: HelloAck) => void} ready the server accepted the greeting, again after each reconnect
+ * @property {() => void} opening a socket is made
+ * @property {() => void} opened the socket is there, the greeting is not
+ * @property {(greeting: Greeting) => void} ready the server accepted us, again after each reconnect
  * @property {(message: ServerMessage) => void} message everything that is not the line's own business
  * @property {(text: string) => void} note a line for the log
  */
 
 /** What trying again by itself cannot mend. */
-const FINAL = new Set(["unauthorized", "too_many_attempts", "no_relay", "bad_port_range"]);
+const FINAL = new Set(["unauthorized", "too_many_attempts", "no_relay", "bad_port_range", "unknown_model"]);
 /** A place on a full server comes free in seconds at best: added to each wait for one. */
 const FULL_MS = 5_000;
 /** A greeting that takes longer is a dead path: better another socket. */
 const GREETING_MS = 10_000;
+/** Whoever comes with a key is greeted by an id, unasked; a server that sends none in this time sends none. */
+const UNASKED_MS = 2_000;
 /** Some proxies drop a WebSocket after 30 s of silence. */
 const PING_MS = 25_000;
 /** How long an answer to a ping may take. */
@@ -44,6 +47,8 @@ const PONG_MS = 10_000;
 const DOUBT_MS = 4_000;
 /** `WebSocket.OPEN`, which a stand-in need not have. */
 const OPEN = 1;
+/** A greeting to a key, before anything was said. @type {Greeting} */
+const UNSAID = { sessionId: null, resumed: false, voices: null, iceServers: [], silent: false };
 /** Doubted sockets kept at a time: the greeted one, and one that got no greeting. */
 const STALE = 2;
 
@@ -63,7 +68,8 @@ export class Signal {
    * @type {Socket[]}
    */
   #stale = [];
-  #token = "";
+  /** @type {Login} */
+  #login = {};
   /** @type {string | undefined} */
   #session;
   /** @type {unknown} the one timer that matters in this state: greeting, ping, pong or retry */
@@ -74,7 +80,7 @@ export class Signal {
 
   /**
    * @param {object} options
-   * @param {string} options.url
+   * @param {string} options.url an API key is added to its query
    * @param {new (url: string) => Socket} options.WebSocket
    * @param {import("./clock.js").Clock} options.clock
    * @param {import("./retry.js").Retry} options.retry
@@ -88,12 +94,12 @@ export class Signal {
     this.#on = on;
   }
 
-  /** @param {string} token */
-  open(token) {
+  /** @param {Login} login */
+  open(login) {
     if (this.#state === "closed") return;
     // Another token may be another person: only the same one resumes.
-    if (token !== this.#token) this.#session = undefined;
-    this.#token = token;
+    if (login.token !== this.#login.token || login.apiKey !== this.#login.apiKey) this.#session = undefined;
+    this.#login = login;
     this.#refusal = null;
     this.#retry.reset();
     this.#connect();
@@ -113,6 +119,15 @@ export class Signal {
   nudge() {
     if (this.#state === "waiting") this.#connect();
     else if (this.#state === "open") this.#ping(DOUBT_MS);
+  }
+
+  /** What the server would refuse, or what is in vain by our own insight: final until somebody asks again. @param {ErrorMessage} error */
+  refuse(error) {
+    if (this.#state === "closed") return;
+    this.#leave();
+    this.#refusal = error;
+    this.#on.note(`refused: ${error.message} (${error.code})`);
+    this.#enter("refused");
   }
 
   /** Hangs up and comes back to the start; `open` may be called again. */
@@ -146,16 +161,17 @@ export class Signal {
   #connect() {
     this.#drop();
     this.#enter("connecting");
+    this.#on.opening();
     /** @type {Socket} */
     let socket;
     try {
-      socket = new this.#WebSocket(this.#url);
+      socket = new this.#WebSocket(this.#address());
     } catch (fault) {
       this.#fail(`the socket could not be opened: ${fault}`);
       return;
     }
     this.#socket = socket;
-    socket.onopen = () => socket.send(JSON.stringify(this.#hello()));
+    socket.onopen = () => this.#opened(socket);
     socket.onmessage = (event) => this.#handle(event.data);
     socket.onclose = (event) => this.#fail(event.code === 1001 ? "the server is going away" : `the socket closed (${event.code})`);
     // A close always follows an error, and says more.
@@ -163,10 +179,23 @@ export class Signal {
     this.#timer = this.#clock.after(GREETING_MS, () => this.#fail("no greeting from the server"));
   }
 
-  /** @returns {ClientMessage} */
-  #hello() {
-    const hello = { type: /** @type {const} */ ("hello"), token: this.#token };
-    return this.#session === undefined ? hello : { ...hello, session: this.#session };
+  #address() {
+    const { apiKey } = this.#login;
+    if (apiKey === undefined) return this.#url;
+    return `${this.#url}${this.#url.includes("?") ? "&" : "?"}api_key=${encodeURIComponent(apiKey)}`;
+  }
+
+  /** @param {Socket} socket */
+  #opened(socket) {
+    const { token } = this.#login;
+    if (token !== undefined) {
+      const hello = { type: /** @type {const} */ ("hello"), token };
+      socket.send(JSON.stringify(this.#session === undefined ? hello : { ...hello, session: this.#session }));
+    } else {
+      this.#clock.cancel(this.#timer);
+      this.#timer = this.#clock.after(UNASKED_MS, () => this.#greeted({ ...UNSAID, silent: true }));
+    }
+    this.#on.opened();
   }
 
   /** @param {unknown} frame */
@@ -177,30 +206,28 @@ export class Signal {
       return;
     }
     if (this.#state === "open") this.#expectPing();
-    if (message.type === "hello_ack") this.#greeted(message);
-    else if (message.type === "error" && FINAL.has(message.code)) this.#refuse(message);
+    if (message.type === "hello_ack") this.#acknowledged(message);
+    else if (message.type === "session_id" && this.#state === "connecting") this.#greeted({ ...UNSAID, sessionId: message.session_id });
+    else if (message.type === "error" && FINAL.has(message.code)) this.refuse(message);
     else if (message.type === "error" && message.code === "over_capacity") this.#queue(message);
     else if (message.type !== "pong") this.#on.message(message);
   }
 
-  /** @param {HelloAck} ack */
-  #greeted(ack) {
-    this.#session = ack.session_id;
+  /** @param {import("./wire.js").HelloAck} ack */
+  #acknowledged({ session_id, resumed, voices, ice_servers }) {
+    this.#session = session_id;
+    this.#greeted({ sessionId: session_id, resumed, voices, iceServers: ice_servers, silent: false });
+  }
+
+  /** @param {Greeting} greeting */
+  #greeted(greeting) {
     this.#refusal = null;
     this.#retry.reset();
     // From here on the session is this socket's, and the end of another one means nothing to it.
     this.#closeStale();
     this.#expectPing();
     this.#enter("open");
-    this.#on.ready(ack);
-  }
-
-  /** @param {ErrorMessage} error */
-  #refuse(error) {
-    this.#leave();
-    this.#refusal = error;
-    this.#on.note(`refused: ${error.message} (${error.code})`);
-    this.#enter("refused");
+    this.#on.ready(greeting);
   }
 
   /** No place now: it waits for one, and tells once. @param {ErrorMessage} error */
@@ -264,7 +291,7 @@ export class Signal {
     this.#timer = null;
     const socket = this.#socket;
     this.#socket = null;
-    if (socket) socket.onopen = socket.onmessage = socket.onclose = null;
+    if (socket) socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
     return socket;
   }
 

@@ -1,21 +1,7 @@
-// What getStats says, as numbers and words that a person understands. It asks once a second and changes nothing.
+// What getStats says, as numbers. It asks once a second and changes nothing.
 
-/** @typedef {{ type: string, protocol: string, address: string, relayProtocol: string | null }} End */
-
-/**
- * @typedef {object} Report
- * @property {"direct" | "relay" | null} path null while no pair is selected
- * @property {{ local: End, remote: End } | null} pair the selected pair
- * @property {string[]} localCandidates kinds and how many of each
- * @property {string[]} remoteCandidates
- * @property {number | null} rttMs
- * @property {number | null} lossPercent of the last interval
- * @property {number | null} jitterMs
- * @property {number | null} kbps of the last interval
- * @property {number} packets
- * @property {string | null} codec
- * @property {number} quietMs how long no packet has come
- */
+/** @typedef {import("./index.js").End} End */
+/** @typedef {import("./index.js").Report} Report */
 
 /** @typedef {{ at: number, bytes: number, packets: number, lost: number, heardAt: number }} Counts */
 /** @typedef {Map<string, any>} Rows a report of getStats; `any` because browsers differ in what they fill in */
@@ -64,28 +50,31 @@ export class Stats {
     this.#of = null;
   }
 
-  async #look() {
+  /** The figures of this moment, or null where there is no connection, or not any more. @returns {Promise<Report | null>} */
+  async read() {
     const connection = this.#connection();
-    if (connection) await this.#ask(connection);
-    this.#clock.cancel(this.#timer);
-    if (this.#running) this.#timer = this.#clock.after(PERIOD_MS, () => void this.#look());
-  }
-
-  /** @param {RTCPeerConnection} connection */
-  async #ask(connection) {
+    if (!connection) return null;
     /** @type {Rows} */
     let rows;
     try {
       rows = /** @type {Rows} */ (/** @type {unknown} */ (await connection.getStats()));
     } catch {
-      return; // closed meanwhile
+      return null; // closed meanwhile
     }
-    if (!this.#running || connection !== this.#connection()) return;
+    if (connection !== this.#connection()) return null;
     if (connection !== this.#of) this.#counts = null;
     this.#of = connection;
     const { report, counts } = digest(rows, this.#counts, this.#clock.now());
     this.#counts = counts;
-    this.#on(report);
+    return report;
+  }
+
+  async #look() {
+    const report = await this.read();
+    if (!this.#running) return;
+    if (report) this.#on(report);
+    this.#clock.cancel(this.#timer);
+    this.#timer = this.#clock.after(PERIOD_MS, () => void this.#look());
   }
 }
 
@@ -126,23 +115,6 @@ export function digest(rows, before, now) {
       quietMs: now - counts.heardAt,
     },
   };
-}
-
-/** @param {End} end */
-export function endWord({ type, protocol, address, relayProtocol }) {
-  const names = /** @type {Record<string, string>} */ ({
-    host: "host",
-    srflx: "behind NAT",
-    prflx: "behind NAT (peer reflexive)",
-    relay: "relay",
-  });
-  const by = relayProtocol ? `${protocol} over ${relayProtocol}` : protocol;
-  return `${names[type] ?? type}, ${by}${address ? `, ${address}` : ""}`;
-}
-
-/** A number with its unit, or a dash where there is none. @param {number | null} value @param {string} unit @param {number} [digits] */
-export function amount(value, unit, digits = 0) {
-  return value === null ? "–" : `${value.toFixed(digits)} ${unit}`;
 }
 
 /** @param {Rows} rows */

@@ -1,7 +1,8 @@
 // The words of GET /ws: the shape of every message, and a reader that refuses what is malformed. It sends nothing.
 
-/** @typedef {{ id: string, name: string, description: string }} Voice */
-/** @typedef {{ urls: string | string[], username?: string, credential?: string }} IceServer */
+/** @typedef {import("./index.js").Voice} Voice */
+/** @typedef {import("./index.js").IceServer} IceServer */
+/** @typedef {import("./index.js").Announcement} Announcement */
 
 /**
  * What a client sends.
@@ -10,6 +11,7 @@
  *   | { type: "ice-candidate", candidate: RTCIceCandidateInit | null }
  *   | { type: "start", voice_id: string }
  *   | { type: "stop" }
+ *   | { type: "speak", text: string, voice_id?: string, id: string }
  *   | { type: "ping" }} ClientMessage
  */
 
@@ -22,16 +24,11 @@
  *   | ErrorMessage
  *   | { type: "answer" | "webrtc_answer", sdp: string }
  *   | { type: "ice-candidate", candidate: RTCIceCandidateInit | null }
- *   | { type: "pong" | "generation_started" }
- *   | { type: "session_id", session_id: string, server_ip: string, server_port: number }
- *   | { type: "turn_config", urls: string[], username: string, credential: string }
+ *   | { type: "pong" }
+ *   | { type: "session_id", session_id: string, server_ip?: string, server_port?: number }
+ *   | { type: "turn_config", urls: string[], username?: string | null, credential?: string | null }
  *   | { type: "ice_servers", ice_servers: IceServer[] }
- *   | { type: "generation_tick", seconds: number }
- *   | { type: "generation_ended", seconds: number, reason: string }
- *   | { type: "speak_started", id: string }
- *   | { type: "speak_ended", id: string, seconds: number, reason: string }
- *   | { type: "prompt_ack", prompt: string, success: boolean, error: string | null }
- *   | { type: "set_image_ack", success: boolean, error: string | null }} ServerMessage
+ *   | Announcement} ServerMessage
  */
 
 /** @typedef {(value: unknown) => boolean} Shape */
@@ -66,7 +63,7 @@ const SHAPES = {
   "ice-candidate": { candidate: (value) => value === null || candidate(value) },
   pong: {},
   session_id: { session_id: text },
-  turn_config: { urls: list(text), username: text, credential: text },
+  turn_config: { urls: list(text), username: maybe(text), credential: maybe(text) },
   ice_servers: { ice_servers: list(iceServer) },
   generation_started: {},
   generation_tick: { seconds: number },

@@ -1,10 +1,8 @@
-// Puts the speaker page together: session, player, meter and figures, each told of the others only here.
+// Puts the speaker page together: client, player and meter, each told of the others only here.
 
-import { browserClock } from "../sdk/clock.js";
+import { Client, browserClock } from "../sdk/index.js";
 import { Meter } from "./meter.js";
 import { Player } from "./player.js";
-import { Session } from "../sdk/session.js";
-import { Stats } from "../sdk/stats.js";
 import { TokenStore } from "./token.js";
 import { Ui } from "./ui.js";
 
@@ -26,22 +24,22 @@ const ui = new Ui({
       tokens.leave();
       player.stop();
       meter.detach();
-      session.disconnect();
+      client.disconnect();
     },
     start: () => play(ui.voice),
     stop: () => {
-      session.stop();
+      client.stop();
       player.stop();
     },
     choose: (voice) => {
       // Only what plays is switched; otherwise the choice waits for Start.
-      if (session.view.wanted !== null) session.start(voice);
+      if (client.view.wanted !== null) client.start(voice);
     },
     hear: () => {
       meter.wake();
       player.play();
     },
-    retry: () => session.nudge(),
+    retry: () => client.nudge(),
   },
 });
 
@@ -53,42 +51,31 @@ const player = new Player({
   },
 });
 
-const session = new Session({
-  url: `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`,
-  WebSocket,
-  RTCPeerConnection,
-  clock: browserClock,
-  on: {
-    change: moved,
-    stream: (stream) => {
-      player.attach(stream);
-      meter.attach(stream);
-    },
-    note: (text) => ui.note(text),
-    notice: (text) => ui.notice(text),
-  },
+const client = new Client({
+  url: new URL("/ws", location.href),
+  // The page tells nobody but its own server that it is there.
+  defaultIceServers: [],
+  // Somebody may be sitting there: it goes on trying until told otherwise.
+  retries: Infinity,
 });
-
-const stats = new Stats({
-  clock: browserClock,
-  connection: () => session.connection,
-  on: (report) => ui.report(report),
+client.on("change", moved);
+client.on("stats", (report) => ui.report(report));
+client.on("track", ({ stream }) => {
+  player.attach(stream);
+  meter.attach(stream);
 });
+client.on("note", (text) => ui.note(text));
+client.on("notice", (text) => ui.notice(text));
 
 let wasState = "";
 
-/** @param {import("../sdk/session.js").View} view */
+/** @param {import("../sdk/index.js").View} view */
 function moved(view) {
   if (view.state !== wasState) ui.note(view.state);
   wasState = view.state;
   if (view.once) tokens.keep(accepted, remember);
   if (view.refusal?.code === "unauthorized") tokens.forget();
-  if (["connected", "streaming", "detached"].includes(view.state)) {
-    stats.start();
-  } else {
-    stats.close();
-    ui.unreport();
-  }
+  if (!["connected", "streaming", "detached"].includes(view.state)) ui.unreport();
   if (view.wanted === null && player.state !== "silent") player.stop();
   ui.show(view);
   announce(view);
@@ -97,7 +84,8 @@ function moved(view) {
 /** @param {string} token */
 function connect(token) {
   accepted = token;
-  session.connect(token);
+  // Whatever becomes of it is seen in the view.
+  client.connect({ token }).catch(() => {});
 }
 
 /** Everything that wants a gesture happens here, inside the click. @param {string | null} voice */
@@ -105,10 +93,10 @@ function play(voice) {
   if (voice === null) return;
   meter.wake();
   player.play();
-  session.start(voice);
+  client.start(voice);
 }
 
-/** Lock screen and headphone keys, where the browser has them. @param {import("../sdk/session.js").View} view */
+/** Lock screen and headphone keys, where the browser has them. @param {import("../sdk/index.js").View} view */
 function announce({ wanted, voices }) {
   const media = navigator.mediaSession;
   if (!media) return;
@@ -120,21 +108,21 @@ function announce({ wanted, voices }) {
 }
 
 navigator.mediaSession?.setActionHandler("play", () => play(ui.voice));
-navigator.mediaSession?.setActionHandler("pause", () => session.stop());
+navigator.mediaSession?.setActionHandler("pause", () => client.stop());
 // Without this, iOS mutes the page when the ringer switch is off.
 if ("audioSession" in navigator) Object.assign(/** @type {object} */ (navigator.audioSession), { type: "playback" });
 
 // A phone that changed its network or woke up should not wait for the next appointed attempt.
-addEventListener("online", () => session.nudge());
+addEventListener("online", () => client.nudge());
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState !== "visible") return;
   if (player.state !== "silent") meter.wake();
-  session.nudge();
+  client.nudge();
 });
 addEventListener("hashchange", () => arrive());
 // A page that goes into the back-forward cache would keep the server waiting.
 addEventListener("pagehide", (event) => {
-  if (!event.persisted) session.close();
+  if (!event.persisted) client.close();
 });
 
 function arrive() {
@@ -143,5 +131,5 @@ function arrive() {
   if (token) connect(token);
 }
 
-ui.show(session.view);
+ui.show(client.view);
 arrive();

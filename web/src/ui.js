@@ -2,11 +2,10 @@
 
 import { FLOOR_DB } from "./meter.js";
 import { Scope } from "./scope.js";
-import { amount, endWord } from "../sdk/stats.js";
-import { describe, elapsed, eyebrow, pathWord, secondsUntil, startWord } from "./words.js";
+import { amount, describe, elapsed, endWord, eyebrow, pathWord, secondsUntil, startWord, why } from "./words.js";
 
-/** @typedef {import("../sdk/session.js").View} View */
-/** @typedef {import("../sdk/stats.js").Report} Report */
+/** @typedef {import("../sdk/index.js").View} View */
+/** @typedef {import("../sdk/index.js").Report} Report */
 /** @typedef {{ path: "direct" | "relay" | null, quietMs: number }} Media */
 /** @typedef {{ samples: Float32Array, db: number }} Level */
 
@@ -59,7 +58,7 @@ export class Ui {
   /**
    * @param {object} options
    * @param {Document} options.document
-   * @param {import("../sdk/clock.js").Clock} options.clock
+   * @param {import("../sdk/index.js").Clock} options.clock
    * @param {() => Level} options.level
    * @param {Wishes} options.wishes
    */
@@ -179,6 +178,7 @@ export class Ui {
     this.#text("eyebrow", eyebrow(view.state, playing));
     this.#text("now-name", voice?.name ?? (view.state === "idle" ? "Hear it live" : words.title));
     this.#text("now-detail", voice && words.mood === "good" ? voice.description : words.detail);
+    this.#why(why(view));
     this.#element("elapsed").hidden = !playing;
     this.#element("hear").hidden = !(playing && this.#blocked);
 
@@ -191,6 +191,17 @@ export class Ui {
     this.#door(view);
     this.#text("link-title", words.mood === "good" ? pathWord(this.#media.path) : words.title);
     this.#countdown();
+  }
+
+  /** @param {import("../sdk/index.js").Verdict | null} verdict */
+  #why(verdict) {
+    this.#element("why").hidden = verdict === null;
+    if (!verdict) return;
+    const { listener, operator } = verdict.next;
+    this.#text("why-text", verdict.text);
+    this.#text("why-next", listener);
+    this.#text("why-operator", operator);
+    this.#element("why-run").hidden = operator === listener;
   }
 
   /** @param {boolean} playing @param {boolean} able */
@@ -235,7 +246,7 @@ export class Ui {
     return this.#radios().find(({ checked }) => checked)?.value ?? null;
   }
 
-  /** @param {import("../sdk/wire.js").Voice} voice */
+  /** @param {import("../sdk/index.js").Voice} voice */
   #card({ id, name, description }) {
     const label = this.#document.createElement("label");
     label.className = "voice";

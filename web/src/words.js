@@ -1,7 +1,9 @@
 // What a person reads about the state of things: one place for every sentence. It decides nothing.
 
-/** @typedef {import("../sdk/session.js").View} View */
+/** @typedef {import("../sdk/index.js").View} View */
+/** @typedef {import("../sdk/index.js").End} End */
 /** @typedef {"direct" | "relay" | null} Path */
+/** @typedef {import("../sdk/index.js").Verdict} Verdict */
 /** @typedef {{ title: string, detail: string, mood: "calm" | "busy" | "good" | "warn" | "bad" }} Words */
 
 /** Longer than any hiccup that a jitter buffer hides. */
@@ -12,6 +14,11 @@ const REFUSALS = {
   unauthorized: ["Wrong token", "The server did not accept this token. Check it, or scan the QR code again."],
   too_many_attempts: ["Too many attempts", "Wrong tokens came from your address too often. Wait a minute, then try again."],
 };
+
+/** Verdicts on what was there before, or may have been. */
+const LOSSES = new Set(["path_lost", "server_unreachable", "no_greeting"]);
+/** States in which the last verdict still stands. */
+const UNCONNECTED = new Set(["connecting", "recovering", "reconnecting", "waiting", "refused"]);
 
 /**
  * @param {View} view
@@ -43,13 +50,19 @@ export function describe(view, { path, quietMs }) {
     case "waiting":
       if (view.refusal) return { title: "Server is full", detail: "Every place is taken. It goes on by itself once one is free.", mood: "warn" };
       return view.once
-        ? { title: "Connection lost", detail: resume(view), mood: "warn" }
-        : { title: "Server unreachable", detail: "Is it running, and are you on its network?", mood: "warn" };
+        ? { title: view.verdict && !LOSSES.has(view.verdict.code) ? "Cannot connect" : "Connection lost", detail: resume(view), mood: "warn" }
+        : { title: view.verdict?.code === "no_greeting" ? "Server is silent" : "Server unreachable", detail: "It is tried again by itself.", mood: "warn" };
     case "refused":
       return refused(view);
     case "closed":
       return { title: "Closed", detail: "Reload the page to listen again.", mood: "calm" };
   }
+}
+
+/** Why it does not connect, where a person has not been told yet. @param {View} view */
+export function why({ state, verdict, refusal }) {
+  if (!verdict || !UNCONNECTED.has(state)) return null;
+  return refusal && (Object.hasOwn(REFUSALS, refusal.code) || state === "waiting") ? null : verdict;
 }
 
 /** Whole seconds until then, never below zero. @param {number} at @param {number} now */
@@ -82,6 +95,23 @@ export function eyebrow(state, playing) {
 export function pathWord(path) {
   if (path === "direct") return "Connected directly";
   return path === "relay" ? "Connected through a relay" : "Connected";
+}
+
+/** @param {End} end */
+export function endWord({ type, protocol, address, relayProtocol }) {
+  const names = /** @type {Record<string, string>} */ ({
+    host: "host",
+    srflx: "behind NAT",
+    prflx: "behind NAT (peer reflexive)",
+    relay: "relay",
+  });
+  const by = relayProtocol ? `${protocol} over ${relayProtocol}` : protocol;
+  return `${names[type] ?? type}, ${by}${address ? `, ${address}` : ""}`;
+}
+
+/** A number with its unit, or a dash where there is none. @param {number | null} value @param {string} unit @param {number} [digits] */
+export function amount(value, unit, digits = 0) {
+  return value === null ? "–" : `${value.toFixed(digits)} ${unit}`;
 }
 
 /** @param {View} view */

@@ -102,11 +102,14 @@ export function fakeConnections() {
   class FakeConnection {
     signalingState = "stable";
     connectionState = "new";
+    iceConnectionState = "new";
     /** @type {any} */ localDescription = null;
     /** @type {any} */ remoteDescription = null;
     /** @type {((event: any) => void) | null} */ onicecandidate = null;
     /** @type {((event: any) => void) | null} */ ontrack = null;
     /** @type {((event: any) => void) | null} */ onconnectionstatechange = null;
+    /** @type {((event: any) => void) | null} */ oniceconnectionstatechange = null;
+    /** @type {((event: any) => void) | null} */ onicecandidateerror = null;
     /** @type {any[]} */ transceivers = [];
     /** @type {any[]} */ candidates = [];
     restarts = 0;
@@ -118,7 +121,7 @@ export function fakeConnections() {
       this.configuration = configuration;
       made.push(this);
     }
-    /** @param {string} kind @param {any} init */
+    /** @param {any} kind or a track @param {any} init */
     addTransceiver(kind, init) {
       this.transceivers.push({ kind, ...init });
     }
@@ -159,6 +162,15 @@ export function fakeConnections() {
       this.connectionState = state;
       this.onconnectionstatechange?.({});
     }
+    /** @param {string} state */
+    becomeIce(state) {
+      this.iceConnectionState = state;
+      this.oniceconnectionstatechange?.({});
+    }
+    /** A candidate of this side, as text; null ends them. @param {string | null} candidate @param {object} [more] */
+    gather(candidate, more = {}) {
+      this.onicecandidate?.({ candidate: candidate && { ...more, toJSON: () => ({ candidate, sdpMid: "0", sdpMLineIndex: 0 }) } });
+    }
   }
   return {
     RTCPeerConnection: /** @type {new (configuration: RTCConfiguration) => RTCPeerConnection} */ (/** @type {unknown} */ (FakeConnection)),
@@ -167,6 +179,41 @@ export function fakeConnections() {
       return /** @type {FakeConnection} */ (made.at(-1));
     },
   };
+}
+
+/** An AbortController whose listeners can be counted. */
+export function fakeAbort() {
+  const controller = new AbortController();
+  const { signal } = controller;
+  const listeners = new Set();
+  const add = signal.addEventListener.bind(signal);
+  const remove = signal.removeEventListener.bind(signal);
+  signal.addEventListener = (/** @type {string} */ type, /** @type {any} */ listener, /** @type {any} */ options) => {
+    listeners.add(listener);
+    add(type, listener, options);
+  };
+  signal.removeEventListener = (/** @type {string} */ type, /** @type {any} */ listener) => {
+    listeners.delete(listener);
+    remove(type, listener);
+  };
+  return { signal, listeners, abort: () => controller.abort() };
+}
+
+/**
+ * What a client that ended has not let go of.
+ * @param {{ clock: FakeClock, sockets: ReturnType<typeof fakeSockets>, connections: ReturnType<typeof fakeConnections>, abort?: ReturnType<typeof fakeAbort> }} world
+ */
+export function leftovers({ clock, sockets, connections, abort }) {
+  /** @type {(thing: object) => string[]} */
+  const handlers = (thing) => Object.entries(thing).filter(([name, value]) => /^on[a-z]/.test(name) && value !== null).map(([name]) => name);
+  return [
+    ...sockets.made.flatMap((socket, at) => handlers(socket).map((name) => `socket ${at}: ${name}`)),
+    ...sockets.made.flatMap((socket, at) => (socket.closedWith === "no" && socket.readyState !== 3 ? [`socket ${at} is open`] : [])),
+    ...connections.made.flatMap((connection, at) => handlers(connection).map((name) => `connection ${at}: ${name}`)),
+    ...connections.made.flatMap((connection, at) => (connection.closed ? [] : [`connection ${at} is open`])),
+    ...(clock.pending > 0 ? [`${clock.pending} timers`] : []),
+    ...(abort && abort.listeners.size > 0 ? [`${abort.listeners.size} abort listeners`] : []),
+  ];
 }
 
 export const VOICES = [

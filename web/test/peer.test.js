@@ -14,6 +14,8 @@ function scene({ line = true } = {}) {
   const states = [];
   /** @type {any[]} */
   const streams = [];
+  /** @type {any[]} */
+  const seen = [];
   const wire = { up: line };
   const peer = new Peer({
     RTCPeerConnection: connections.RTCPeerConnection,
@@ -22,7 +24,13 @@ function scene({ line = true } = {}) {
       if (wire.up) sent.push(message);
       return wire.up;
     },
-    on: { state: (state) => states.push(state), stream: (stream) => streams.push(stream), note: () => {} },
+    on: {
+      state: (state) => states.push(state),
+      track: ({ stream }) => streams.push(stream),
+      answered: () => {},
+      candidate: (side, candidate) => seen.push({ side, ...candidate }),
+      note: () => {},
+    },
   });
   const connected = async () => {
     peer.open([]);
@@ -30,7 +38,7 @@ function scene({ line = true } = {}) {
     await peer.answer("answer");
     connections.last.become("connected");
   };
-  return { clock, connections, sent, states, streams, wire, peer, connected };
+  return { clock, connections, sent, states, streams, seen, wire, peer, connected };
 }
 
 test("it offers one receiving audio line and trickles, null last", async () => {
@@ -47,6 +55,32 @@ test("it offers one receiving audio line and trickles, null last", async () => {
     { type: "ice-candidate", candidate },
     { type: "ice-candidate", candidate: null },
   ]);
+});
+
+test("it keeps what it saw, for a verdict", async () => {
+  const { clock, connections, seen, peer } = scene();
+  peer.open([{ urls: "turn:r.example" }]);
+  await settled();
+  connections.last.gather("candidate:1 1 udp 1 198.18.0.1 2000 typ relay", { relayProtocol: "tcp" });
+  connections.last.gather("candidate:2 1 tcp 1 192.0.2.9 9 typ host tcptype active");
+  connections.last.onicecandidateerror?.({ errorCode: 701, url: "turn:r.example" });
+  await peer.answer("v=0\r\na=candidate:1 1 udp 1 203.0.113.7 3479 typ host\r\n");
+  peer.candidate({ candidate: "candidate:3 1 tcp 1 203.0.113.7 3479 typ host tcptype passive" });
+  peer.candidate(null);
+  connections.last.becomeIce("completed");
+  for (let more = 0; more < 100; more += 1) peer.candidate({ candidate: `candidate:4 1 udp 1 203.0.113.7 ${more} typ host` });
+  await clock.advance(15_000);
+  assert.deepEqual(seen.slice(0, 4).map(({ side, type, protocol, tcpType }) => `${side} ${type} ${protocol} ${tcpType}`), [
+    "local relay udp undefined",
+    "local host tcp active",
+    "remote host udp undefined",
+    "remote host tcp passive",
+  ]);
+  const { local, remote, ...rest } = peer.evidence;
+  assert.deepEqual([local.length, remote.length, local[0]?.relayProtocol], [2, 64, "tcp"]);
+  assert.deepEqual(rest, { iceErrors: [{ code: 701, url: "turn:r.example" }], answered: true, ice: true, media: false, failure: "other" });
+  peer.open([]);
+  assert.equal(peer.evidence.local.length, 0, "the next one begins anew");
 });
 
 test("candidates that come before the answer wait for it", async () => {
@@ -138,7 +172,7 @@ test("a browser that refuses the configuration is a failure, not an exception", 
     ),
     clock,
     send: () => true,
-    on: { state: () => {}, stream: () => {}, note: () => {} },
+    on: { state: () => {}, track: () => {}, answered: () => {}, candidate: () => {}, note: () => {} },
   });
   peer.open([]);
   assert.equal(peer.state, "failed");

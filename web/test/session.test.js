@@ -24,7 +24,12 @@ function scene() {
       change: ({ state }) => {
         if (states.at(-1) !== state) states.push(state);
       },
-      stream: () => {},
+      phase: () => {},
+      candidate: () => {},
+      track: () => {},
+      failed: () => {},
+      fault: () => {},
+      message: () => {},
       note: () => {},
       notice: (text) => notices.push(text),
     },
@@ -42,7 +47,7 @@ function scene() {
     await settled();
   };
   const connected = async () => {
-    session.connect("t");
+    session.connect({ token: "t" });
     await greet();
     await answer();
   };
@@ -68,7 +73,7 @@ test("connect, start, switch, stop: one message each", async () => {
 
 test("start before there is a path plays as soon as there is one", async () => {
   const { sockets, session, greet, answer } = scene();
-  session.connect("t");
+  session.connect({ token: "t" });
   session.start("sine-440");
   await greet();
   assert.equal(sockets.last.all("start").length, 0);
@@ -159,7 +164,7 @@ test("a stop while the path is rebuilt is said when it stands", async () => {
 
 test("a full server is told of and waited for", async () => {
   const { clock, sockets, states, notices, session, greet, answer } = scene();
-  session.connect("t");
+  session.connect({ token: "t" });
   session.start("sine-220");
   sockets.last.open();
   sockets.last.say(error("over_capacity", "Over capacity: the server is full"));
@@ -321,7 +326,7 @@ test("fresh credentials reach the connection and those that follow", async () =>
   sockets.last.drop();
   await clock.advance(500);
   await greet({ ice_servers: [{ urls: "stun:c" }] });
-  assert.deepEqual(connections.last.configuration.iceServers, [{ urls: "stun:c" }]);
+  assert.deepEqual(connections.last.configuration.iceServers, [{ urls: ["stun:c"] }]);
 });
 
 test("disconnect ends it, connect begins anew, close is for good", async () => {
@@ -337,7 +342,7 @@ test("disconnect ends it, connect begins anew, close is for good", async () => {
   assert.equal(session.view.state, "connected");
   assert.equal(sockets.last.sent[0].session, undefined);
   session.close();
-  session.connect("t");
+  session.connect({ token: "t" });
   assert.equal(session.view.state, "closed");
   assert.equal(sockets.made.length, 2);
   assert.equal(clock.pending, 0);

@@ -14,32 +14,39 @@ function scene() {
   /** @type {any[]} */
   const heard = [];
   /** @type {any[]} */
-  const acks = [];
+  const greetings = [];
   const signal = new Signal({
     url: "ws://server/ws",
     WebSocket: sockets.WebSocket,
     clock,
     retry: new Retry({ random: () => 1 }),
-    on: { state: (state) => states.push(state), ready: (ack) => acks.push(ack), message: (message) => heard.push(message), note: () => {} },
+    on: {
+      state: (state) => states.push(state),
+      opening: () => {},
+      opened: () => {},
+      ready: (greeting) => greetings.push(greeting),
+      message: (message) => heard.push(message),
+      note: () => {},
+    },
   });
   const greeted = () => {
-    signal.open("t");
+    signal.open({ token: "t" });
     sockets.last.open();
     sockets.last.say(helloAck());
   };
-  return { clock, sockets, states, heard, acks, signal, greeted };
+  return { clock, sockets, states, heard, greetings, signal, greeted };
 }
 
 test("it greets with the token and is open after the acknowledgement", () => {
-  const { signal, sockets, states, acks } = scene();
+  const { signal, sockets, states, greetings } = scene();
   assert.equal(signal.send({ type: "stop" }), false, "nothing is sent before");
-  signal.open("t");
+  signal.open({ token: "t" });
   assert.equal(sockets.last.url, "ws://server/ws");
   sockets.last.open();
   assert.deepEqual(sockets.last.sent, [{ type: "hello", token: "t" }]);
   sockets.last.say(helloAck());
   assert.deepEqual(states, ["connecting", "open"]);
-  assert.equal(acks.length, 1);
+  assert.equal(greetings.length, 1);
   assert.equal(signal.send({ type: "stop" }), true);
 });
 
@@ -66,7 +73,7 @@ test("a dropped socket is opened again after a growing wait, with the session", 
 test("what cannot be mended is not tried again", async () => {
   for (const [code, text] of /** @type {const} */ ([["unauthorized", "Bad token"], ["too_many_attempts", "Slow down"]])) {
     const { clock, sockets, signal } = scene();
-    signal.open("t");
+    signal.open({ token: "t" });
     sockets.last.open();
     sockets.last.say(error(code, text));
     sockets.last.drop();
@@ -75,7 +82,7 @@ test("what cannot be mended is not tried again", async () => {
     assert.equal(sockets.last.closedWith, 1000);
     await clock.advance(600_000);
     assert.equal(sockets.made.length, 1);
-    signal.open("t2");
+    signal.open({ token: "t2" });
     assert.equal(signal.refusal, null, "asking again starts clean");
     assert.equal(sockets.made.length, 2);
   }
@@ -87,7 +94,7 @@ test("a full server is asked again, later each time, and said so once", async ()
     sockets.last.open();
     sockets.last.say(error("over_capacity", "Full"));
   };
-  signal.open("t");
+  signal.open({ token: "t" });
   turnAway();
   assert.equal(signal.state, "waiting");
   assert.equal(signal.refusal?.code, "over_capacity");
@@ -106,7 +113,7 @@ test("a full server is asked again, later each time, and said so once", async ()
 
 test("a full server that goes away is no longer full", async () => {
   const { clock, sockets, signal } = scene();
-  signal.open("t");
+  signal.open({ token: "t" });
   sockets.last.open();
   sockets.last.say(error("over_capacity", "Full"));
   await clock.advance(5_500);
@@ -135,7 +142,7 @@ test("a doubted socket is closed only after the next one was greeted", async () 
 
 test("a socket that never opened is closed at once", async () => {
   const { clock, sockets, signal } = scene();
-  signal.open("t");
+  signal.open({ token: "t" });
   await clock.advance(10_000);
   assert.equal(signal.state, "waiting");
   assert.notEqual(sockets.last.closedWith, "no");
@@ -203,7 +210,7 @@ test("it pings each 25 s of silence, and an unanswered ping is a dead line", asy
 
 test("a greeting that does not come is given up", async () => {
   const { clock, sockets, signal } = scene();
-  signal.open("t");
+  signal.open({ token: "t" });
   sockets.last.open();
   await clock.advance(10_000);
   assert.equal(signal.state, "waiting");
@@ -222,9 +229,9 @@ test("a socket that cannot even be made is a failure like others", () => {
     ),
     clock,
     retry: new Retry(),
-    on: { state: () => {}, ready: () => {}, message: () => {}, note: () => {} },
+    on: { state: () => {}, opening: () => {}, opened: () => {}, ready: () => {}, message: () => {}, note: () => {} },
   });
-  broken.open("t");
+  broken.open({ token: "t" });
   assert.equal(broken.state, "waiting");
   assert.equal(signal.state, "idle");
 });
@@ -244,7 +251,7 @@ test("a nudge tries at once, and doubts an open line", async () => {
 test("another token does not resume the session of the first", () => {
   const { sockets, signal, greeted } = scene();
   greeted();
-  signal.open("other");
+  signal.open({ token: "other" });
   sockets.last.open();
   assert.deepEqual(sockets.last.sent, [{ type: "hello", token: "other" }]);
 });
@@ -254,7 +261,7 @@ test("an old socket is not heard any more", () => {
   greeted();
   const old = sockets.last;
   const late = old.onmessage;
-  signal.open("t");
+  signal.open({ token: "t" });
   assert.equal(old.onmessage, null);
   assert.equal(old.onclose, null);
   assert.notEqual(late, null);
@@ -268,11 +275,11 @@ test("hanging up and closing leave no timer behind", async () => {
   assert.equal(signal.state, "idle");
   assert.equal(sockets.last.closedWith, 1000);
   assert.equal(clock.pending, 0);
-  signal.open("t");
+  signal.open({ token: "t" });
   sockets.last.drop();
   signal.close();
   assert.equal(clock.pending, 0);
-  signal.open("t");
+  signal.open({ token: "t" });
   signal.nudge();
   signal.hangUp();
   assert.equal(signal.state, "closed", "closed is closed");

@@ -1,8 +1,8 @@
-// getStats in numbers and words: the selected pair and no other, deltas, and what browsers leave out.
+// getStats in numbers: the selected pair and no other, deltas, and what browsers leave out.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Stats, amount, digest, endWord } from "../sdk/stats.js";
+import { Stats, digest } from "../sdk/stats.js";
 import { FakeClock } from "./fakes.js";
 
 /** @param {Record<string, object>} rows */
@@ -79,17 +79,9 @@ test("an empty report is no surprise", () => {
   assert.deepEqual([empty.path, empty.rttMs, empty.jitterMs, empty.codec, empty.packets], [null, null, null, null, 0]);
 });
 
-test("words for ends and amounts", () => {
-  assert.equal(endWord({ type: "host", protocol: "udp", address: "192.0.2.1:3479", relayProtocol: null }), "host, udp, 192.0.2.1:3479");
-  assert.equal(endWord({ type: "relay", protocol: "udp", address: "", relayProtocol: "tls" }), "relay, udp over tls");
-  assert.equal(endWord({ type: "odd", protocol: "tcp", address: "", relayProtocol: null }), "odd, tcp");
-  assert.equal(amount(null, "ms"), "–");
-  assert.equal(amount(12.34, "%", 1), "12.3 %");
-});
-
 test("it asks each second, counts anew for a new connection, and stops when told", async () => {
   const clock = new FakeClock();
-  /** @type {import("../sdk/stats.js").Report[]} */
+  /** @type {import("../sdk/index.js").Report[]} */
   const reports = [];
   const fake = () => /** @type {RTCPeerConnection} */ (/** @type {unknown} */ ({ getStats: async () => rows() }));
   let connection = fake();

@@ -66,6 +66,8 @@ test("messages that only other clients ask for are understood too", () => {
   const messages = [
     { type: "session_id", session_id: "x", server_ip: "192.0.2.1", server_port: 3479 },
     { type: "turn_config", urls: ["turn:192.0.2.1"], username: "u", credential: "c" },
+    { type: "turn_config", urls: [] },
+    { type: "turn_config", urls: ["stun:192.0.2.1"], username: null, credential: null },
     { type: "ice_servers", ice_servers: [] },
     { type: "generation_started" },
     { type: "generation_tick", seconds: 10 },

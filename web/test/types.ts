@@ -1,0 +1,46 @@
+// Holds the declarations of the client module to its JavaScript, by tsc alone: nothing here runs. `index.js` is read through
+// `index.d.ts`, the files beside it as they are.
+
+import * as declared from "../sdk/index.js";
+import { Client, connect } from "../sdk/client.js";
+import { browserClock } from "../sdk/clock.js";
+import { VoxcastError } from "../sdk/error.js";
+import { DEFAULT_ICE_SERVERS } from "../sdk/ice.js";
+import { explain } from "../sdk/verdict.js";
+import type { ClientOptions, ConnectOptions, IceServer, Report, Verdict, View } from "../sdk/index.js";
+
+/** Parameters and results apart, because tsc compares methods too kindly. */
+type Exactly<T> = T extends (...parameters: infer P) => infer R ? { parameters: P; result: R } : T;
+type Shape<T> = { [Name in keyof T]: Exactly<T[Name]> };
+type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : false) : false;
+declare function holds<Claim extends true>(): Claim;
+
+holds<Same<Shape<declared.Client>, Shape<Client>>>();
+holds<Same<ConstructorParameters<typeof declared.Client>, ConstructorParameters<typeof Client>>>();
+holds<Same<Shape<declared.VoxcastError>, Shape<VoxcastError>>>();
+holds<Same<ConstructorParameters<typeof declared.VoxcastError>, ConstructorParameters<typeof VoxcastError>>>();
+holds<Same<Parameters<typeof declared.connect>, Parameters<typeof connect>>>();
+holds<Same<Shape<Awaited<ReturnType<typeof declared.connect>>>, Shape<Awaited<ReturnType<typeof connect>>>>>();
+holds<Same<Exactly<typeof declared.explain>, Exactly<typeof explain>>>();
+holds<Same<typeof declared.browserClock, typeof browserClock>>();
+const defaults: typeof declared.DEFAULT_ICE_SERVERS = DEFAULT_ICE_SERVERS;
+
+/** Every value that is declared; client.test.js holds this list to what `index.js` exports. */
+export type Exported = keyof typeof declared;
+
+/** As a program would write it. */
+export async function use(options: ConnectOptions): Promise<string> {
+  const client: declared.Client = await declared.connect({ ...options, onTrack: ({ track }) => track.stop() });
+  const off: () => void = client.on("stats", (report: Report) => report.kbps);
+  client.on("phase", ({ phase, ms }) => `${phase} ${ms.toFixed()}`);
+  client.on("error", ({ verdict }: { verdict: Verdict | null }) => verdict?.next.listener);
+  client.on("message", (message) => message.type === "speak_ended" && message.seconds);
+  // @ts-expect-error: there is no such event
+  client.on("sound", () => {});
+  // @ts-expect-error: nor such a policy
+  const wrong: ClientOptions = { url: "ws://x", iceTransportPolicy: "relay" };
+  const view: View = client.view;
+  const servers: readonly IceServer[] = defaults;
+  off();
+  return `${client.speak("Good morning", { voice: "sine-440" })} ${view.state} ${servers.length} ${wrong.url}`;
+}
