@@ -35,6 +35,7 @@ const LONGEST_USER: usize = 64;
 #[include = "favicon.svg"]
 #[include = "src/*.js"]
 #[include = "sdk/*.js"]
+#[include = "sdk/*.d.ts"]
 struct Files;
 
 /// All routes.
@@ -45,6 +46,10 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .route(
             "/assets/{path:.*}",
             read().to(|request: HttpRequest, path: web::Path<String>| async move { file(&request, &path) }),
+        )
+        .route(
+            "/sdk/{path:.*}",
+            read().to(|request: HttpRequest, path: web::Path<String>| async move { module(&request, &path) }),
         )
         .route("/ws", web::get().to(websocket))
         .route("/api/voices", read().to(voices))
@@ -143,12 +148,23 @@ fn file(request: &HttpRequest, path: &str) -> HttpResponse {
     if fresh {
         return response.finish();
     }
-    let kind = file.metadata.mimetype();
+    // By its ending a declaration of TypeScript would be a video.
+    let kind = if path.ends_with(".d.ts") { "text/typescript" } else { file.metadata.mimetype() };
     let charset = if kind.starts_with("text/") { "; charset=utf-8" } else { "" };
     response.content_type(format!("{kind}{charset}")).body(match file.data {
         Cow::Borrowed(bytes) => web::Bytes::from_static(bytes),
         Cow::Owned(bytes) => web::Bytes::from(bytes),
     })
+}
+
+/// The client module, for pages of any origin: a module script is fetched by CORS, and a page that isolates itself wants to be told that it may
+/// (Fetch standard, sections 3.3 and 3.7). It holds nothing that is anybody's own.
+fn module(request: &HttpRequest, path: &str) -> HttpResponse {
+    let mut response = file(request, &format!("sdk/{path}"));
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
+    response
 }
 
 async fn voices(gate: web::Data<Gate>) -> HttpResponse {

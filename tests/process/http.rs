@@ -59,6 +59,46 @@ fn pages_and_health_are_served() {
 }
 
 #[test]
+fn the_client_module_is_for_pages_of_any_origin() {
+    let server = Server::start(&[]);
+    let from_elsewhere = "Origin: https://elsewhere.example\r\n";
+    let open = |head: &str| {
+        head.contains("access-control-allow-origin: *\r\n")
+            && head.contains("cross-origin-resource-policy: cross-origin")
+    };
+    for (path, kind) in [
+        ("/sdk/index.js", "content-type: text/javascript; charset=utf-8"),
+        ("/sdk/index.d.ts", "content-type: text/typescript; charset=utf-8"),
+    ] {
+        let (status, head, body) = request(server.http, "GET", path, from_elsewhere);
+        assert_eq!(status, 200, "{path}");
+        assert!(open(&format!("{head}\r\n")) && head.contains(kind), "{path}: {head}");
+        assert!(body.contains("VoxcastError"), "{path}");
+        let tag = head.lines().find_map(|line| line.strip_prefix("etag: ")).expect("a tag");
+        let (status, head, _) = request(server.http, "GET", path, &format!("{from_elsewhere}If-None-Match: {tag}\r\n"));
+        assert!(status == 304 && open(&format!("{head}\r\n")), "{path}, unchanged: {head}");
+    }
+    // Every module that another one names is there.
+    let mut names = vec!["index.js".to_owned()];
+    for at in 0.. {
+        let Some(name) = names.get(at).cloned() else { break };
+        let (status, _, body) = request(server.http, "GET", &format!("/sdk/{name}"), "");
+        assert_eq!(status, 200, "{name}");
+        for next in body.lines().filter_map(|line| line.split_once(" from \"./")?.1.strip_suffix("\";")) {
+            if !names.iter().any(|known| known == next) {
+                names.push(next.to_owned());
+            }
+        }
+    }
+    assert!(names.len() > 8, "{names:?}");
+    for path in ["/sdk/", "/sdk/package.json", "/sdk/../index.html", "/sdk/nothing.js"] {
+        assert_eq!(request(server.http, "GET", path, "").0, 404, "{path}");
+    }
+    let (_, head, _) = request(server.http, "GET", "/assets/src/main.js", from_elsewhere);
+    assert!(!head.contains("access-control-allow-origin"), "the pages are our own: {head}");
+}
+
+#[test]
 fn probes_may_ask_for_the_head_alone() {
     let server = Server::start(&[]);
     for path in ["/", "/healthz", "/readyz", "/metrics"] {
