@@ -81,6 +81,8 @@ export class Peer {
     this.#drop();
     this.#evidence = nothing();
     this.#enter("connecting");
+    // Whoever heard of it may have ended it, or begun anew.
+    if (this.#state !== "connecting" || this.#connection) return;
     this.#timer = this.#clock.after(CONNECT_MS, () => this.#fail("no path found in time"));
     try {
       this.#connection = this.#build(iceServers);
@@ -107,12 +109,12 @@ export class Peer {
     if (connection !== this.#connection) return;
     this.#answered = true;
     this.#evidence.answered = true;
-    for (const candidate of candidatesOf(sdp)) this.#saw("remote", candidate);
-    this.#on.answered();
     const early = this.#early;
     this.#early = [];
     for (const candidate of early) this.#add(connection, candidate);
     if (this.#offerOwed) void this.#offer();
+    this.#on.answered();
+    for (const candidate of candidatesOf(sdp)) this.#saw("remote", candidate);
   }
 
   /** @param {RTCIceCandidateInit | null} candidate */
@@ -274,6 +276,7 @@ export class Peer {
   /** @param {RTCPeerConnectionState} state */
   #moved(state) {
     this.#on.note(`media ${state}`);
+    if (!this.#connection) return;
     if (state === "connected") {
       this.#evidence.ice = this.#evidence.media = true;
       this.#clock.cancel(this.#timer);
@@ -310,8 +313,7 @@ export class Peer {
     if (this.#state === "closed" || this.#state === "failed") return;
     this.#evidence.failure = failure;
     this.#drop();
-    this.#on.note(why);
-    this.#enter("failed");
+    this.#enter("failed", why);
   }
 
   #drop() {
@@ -328,10 +330,11 @@ export class Peer {
     connection.close();
   }
 
-  /** @param {State} state */
-  #enter(state) {
+  /** Everything is in place by now, because whoever hears of it may end it. @param {State} state @param {string} [why] */
+  #enter(state, why) {
     if (this.#state === state) return;
     this.#state = state;
-    this.#on.state(state);
+    if (why) this.#on.note(why);
+    if (this.#state === state) this.#on.state(state);
   }
 }

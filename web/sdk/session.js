@@ -241,6 +241,8 @@ export class Session {
     this.#told = resumed ? undefined : null;
     this.#speaking = [];
     this.#peer.lineRenewed();
+    // Whoever heard of it may have ended it.
+    if (this.#signal.state !== "open") return;
     this.#resumed = resumed && this.#peer.state === "connected";
     if (this.#resumed) {
       this.#peer.resume();
@@ -258,11 +260,13 @@ export class Session {
   #awaitConfig() {
     // The old path is not the server's any more, and must not be taken for the new one.
     this.#peer.hangUp();
-    this.#on.phase("configuring");
+    this.#cancelWaits();
+    if (this.#signal.state !== "open") return;
     this.#configTimer = this.#clock.after(CONFIG_MS, () => {
       this.#on.note("the server names no relay");
       this.#rebuild();
     });
+    this.#on.phase("configuring");
   }
 
   /** @param {ServerMessage} message */
@@ -431,6 +435,7 @@ export class Session {
 
   #rebuildLater() {
     this.#cancelWaits();
+    if (this.#signal.state !== "open") return;
     const wait = this.#mediaRetry.next();
     this.#rebuildAt = this.#clock.now() + wait;
     this.#rebuildTimer = this.#clock.after(wait, () => this.#rebuild());
@@ -438,6 +443,7 @@ export class Session {
 
   #rebuild() {
     this.#cancelWaits();
+    if (this.#signal.state !== "open") return;
     this.#resumed = false;
     this.#given = this.#servers();
     if (relayOnly(this.#policy) && this.#given.length === 0) {
@@ -448,7 +454,7 @@ export class Session {
     // The server keeps its wish from one connection to the next, and a `stop` in between is not sent.
     if (this.#told !== null) this.#told = undefined;
     this.#on.phase("offering");
-    this.#peer.open(this.#given);
+    if (this.#signal.state === "open") this.#peer.open(this.#given);
     this.#settle();
   }
 

@@ -126,8 +126,7 @@ export class Signal {
     if (this.#state === "closed") return;
     this.#leave();
     this.#refusal = error;
-    this.#on.note(`refused: ${error.message} (${error.code})`);
-    this.#enter("refused");
+    this.#enter("refused", `refused: ${error.message} (${error.code})`);
   }
 
   /** Hangs up and comes back to the start; `open` may be called again. */
@@ -162,6 +161,8 @@ export class Signal {
     this.#drop();
     this.#enter("connecting");
     this.#on.opening();
+    // Whoever heard of it may have ended it, or begun anew.
+    if (this.#state !== "connecting" || this.#socket) return;
     /** @type {Socket} */
     let socket;
     try {
@@ -245,8 +246,7 @@ export class Signal {
     const wait = this.#retry.next() + (full ? FULL_MS : 0);
     this.#retryAt = this.#clock.now() + wait;
     this.#timer = this.#clock.after(wait, () => this.#connect());
-    this.#on.note(`${why}; trying again in ${(wait / 1000).toFixed(1)} s`);
-    this.#enter("waiting");
+    this.#enter("waiting", `${why}; trying again in ${(wait / 1000).toFixed(1)} s`);
   }
 
   #expectPing() {
@@ -295,10 +295,11 @@ export class Signal {
     return socket;
   }
 
-  /** @param {State} state */
-  #enter(state) {
+  /** Everything is in place by now, because whoever hears of it may end it. @param {State} state @param {string} [why] */
+  #enter(state, why) {
     if (this.#state === state) return;
     this.#state = state;
-    this.#on.state(state);
+    if (why) this.#on.note(why);
+    if (this.#state === state) this.#on.state(state);
   }
 }

@@ -37,7 +37,7 @@ export function explain(evidence) {
     return verdict("server_unreachable", [
       "The server could not be reached.",
       "Check that you are online and that the address is right, then try again.",
-      "See that the server runs, that its port is open, that a proxy before it passes WebSockets on, and that ALLOWED_ORIGINS names the page.",
+      "See that it runs, that its port is open, and that a proxy before it passes WebSockets on. A page of another origin must be named in ALLOWED_ORIGINS.",
     ]);
   }
   if (line === "opened") {
@@ -66,7 +66,7 @@ export function explain(evidence) {
   // A relay that gave nothing is known before the answer, and the answer changes nothing about it.
   if (relayOnly(policy) && !has(evidence.local, { type: "relay" })) return withoutRelay(evidence);
   if (failure === "bad_answer") return verdict("bad_answer", ["The server's answer was not understood.", "Reload the page; if that does not help, use another browser.", "See that server and client module are of the same version."]);
-  if (!answered) return verdict("no_answer", ["The server did not answer the offer.", "Try again in a minute.", "See the server's log."]);
+  if (!answered) return verdict("no_answer", ["The server greeted, but did not answer the offer.", "Try again in a minute.", "See the server's log."]);
   return relayOnly(policy) ? deadRelay(evidence) : withoutPath(evidence);
 }
 

@@ -49,9 +49,8 @@ export function describe(view, { path, quietMs }) {
       return { title: "Connection lost", detail: "Trying again now…", mood: "warn" };
     case "waiting":
       if (view.refusal) return { title: "Server is full", detail: "Every place is taken. It goes on by itself once one is free.", mood: "warn" };
-      return view.once
-        ? { title: view.verdict && !LOSSES.has(view.verdict.code) ? "Cannot connect" : "Connection lost", detail: resume(view), mood: "warn" }
-        : { title: view.verdict?.code === "no_greeting" ? "Server is silent" : "Server unreachable", detail: "It is tried again by itself.", mood: "warn" };
+      if (view.once && (!view.verdict || LOSSES.has(view.verdict.code))) return { title: "Connection lost", detail: resume(view), mood: "warn" };
+      return { title: view.once ? "Cannot connect" : view.verdict?.code === "no_greeting" ? "Server is silent" : "Server unreachable", detail: "It is tried again by itself.", mood: "warn" };
     case "refused":
       return refused(view);
     case "closed":

@@ -49,18 +49,18 @@ function scene(options = {}) {
       (fault) => Object.assign(outcome, { result: "failed", fault }),
     );
   };
-  const config = (relay = RELAY) => sockets.last.say({ type: "turn_config", ...relay });
+  const config = (relay = RELAY) => sockets.last?.say({ type: "turn_config", ...relay });
   const greet = async (/** @type {object} */ ack = {}) => {
-    if (options.apiKey === undefined) sockets.last.say(helloAck(ack));
-    else sockets.last.say({ type: "session_id", session_id: "5".repeat(32), server_ip: "192.0.2.1", server_port: 3479 });
+    if (options.apiKey === undefined) sockets.last?.say(helloAck(ack));
+    else sockets.last?.say({ type: "session_id", session_id: "5".repeat(32), server_ip: "192.0.2.1", server_port: 3479 });
     await settled();
   };
   const answer = async (sdp = "answer") => {
-    sockets.last.say({ type: "answer", sdp });
+    sockets.last?.say({ type: "answer", sdp });
     await settled();
   };
   const become = async (/** @type {string} */ state) => {
-    connections.last.become(state);
+    connections.last?.become(state);
     await settled();
   };
   const world = { clock, sockets, connections, abort };
@@ -335,6 +335,58 @@ test("a signal outlives its client without a listener", async () => {
     assert.deepEqual(leftovers(it.world), []);
   }
 });
+
+for (const end of /** @type {const} */ (["abort", "close", "disconnect"])) {
+  test(`${end} from within any event leaves nothing`, async () => {
+    for (let at = 1; ; at += 1) {
+      const it = scene({ iceTransportPolicy: "all", retries: 9 });
+      let heard = 0;
+      const count = () => {
+        heard += 1;
+        if (heard !== at) return;
+        if (end === "abort") it.abort.abort();
+        else it.client[end]();
+      };
+      const names = /** @type {const} */ (["state", "change", "phase", "candidate", "pair", "track", "notice", "note", "error", "message"]);
+      for (const name of names) it.client.on(name, count);
+      it.begin();
+      it.sockets.last?.drop();
+      await it.clock.advance(500);
+      it.sockets.last?.open();
+      await it.greet();
+      it.config();
+      await settled();
+      it.connections.last?.gather("candidate:1 1 udp 1 192.0.2.9 5 typ host");
+      await it.become("failed");
+      await it.clock.advance(500);
+      await it.answer("late");
+      await it.answer("a=candidate:1 1 udp 1 203.0.113.7 3479 typ host\r\n");
+      it.connections.last?.ontrack?.({ streams: [{}] });
+      await it.become("connected");
+      it.client.start("sine-220");
+      it.sockets.last?.say({ type: "generation_started" });
+      it.sockets.last?.say(error("no_session", "No WebRTC session"));
+      await it.clock.advance(1_000);
+      await it.answer("again");
+      await it.become("connected");
+      await it.become("disconnected");
+      await it.clock.advance(20_000);
+      it.sockets.last?.drop();
+      await it.clock.advance(1_000);
+      it.sockets.last?.open();
+      it.sockets.last?.say(error("over_capacity", "Full"));
+      await it.clock.advance(20_000);
+      it.sockets.last?.open();
+      it.sockets.last?.say(error("unauthorized", "Bad token"));
+      if (heard < at) {
+        assert.ok(at > 80, `${at} events in all`);
+        return;
+      }
+      assert.deepEqual(leftovers(it.world), [], `in event ${at}`);
+      assert.equal(it.client.state, end === "disconnect" ? "idle" : "closed", `in event ${at}`);
+    }
+  });
+}
 
 // --- connect()
 

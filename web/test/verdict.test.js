@@ -35,7 +35,7 @@ const RELAY_ONLY = { policy: /** @type {const} */ ("tcp"), iceUrls: ["turn:203.0
 
 /** @type {[name: string, changes: Partial<Evidence>, code: string, text: RegExp, step: RegExp][]} */
 const TABLE = [
-  ["the socket never opened", { line: "never" }, "server_unreachable", /could not be reached/, /server runs.*port.*ALLOWED_ORIGINS/],
+  ["the socket never opened", { line: "never" }, "server_unreachable", /could not be reached/, /it runs.*port.*ALLOWED_ORIGINS/],
   ["the server said nothing", { line: "opened" }, "no_greeting", /did not greet/, /stuck/],
   ["a wrong token", { refusal: { code: "unauthorized", text: "Bad token" } }, "unauthorized", /did not accept this token/, /AUTH_TOKEN/],
   ["too many of them", { refusal: { code: "too_many_attempts", text: "x" } }, "too_many_attempts", /too often/, /Wait a minute/],

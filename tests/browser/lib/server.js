@@ -104,6 +104,7 @@ export async function startServer(extra = {}) {
     port,
     url: `http://127.0.0.1:${port}/`,
     ws: `ws://127.0.0.1:${port}/ws`,
+    relay,
     start,
     stop,
     close: async () => {
