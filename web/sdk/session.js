@@ -74,6 +74,8 @@ export class Session {
   #verdict = null;
   /** Whether that is about the line, so that a greeting proves it wrong. */
   #ofLine = false;
+  /** The view that was told last, as text. */
+  #shown = "";
   #unreported = false;
   /** @type {unknown} */
   #configTimer = null;
@@ -333,7 +335,7 @@ export class Session {
    * @param {Extract<ServerMessage, { type: "turn_config" }>} config
    */
   #configure({ urls, username, credential }) {
-    const servers = urls.length > 0 ? [{ urls, username, credential }] : [];
+    const servers = [{ urls, username, credential }];
     if (this.#turn !== null || (this.#policy === null && this.#line === "greeted")) {
       this.#renew(servers);
       return;
@@ -483,10 +485,14 @@ export class Session {
     this.#speaking = [];
   }
 
-  /** Derives the one state word from line and path, and tells. */
+  /** Derives the one state word from line and path, and tells of what is new: whoever ends it on each change must come to an end as well. */
   #settle() {
     this.#state = this.#word();
-    this.#on.change(this.view);
+    const view = this.view;
+    const shown = JSON.stringify(view);
+    if (shown === this.#shown) return;
+    this.#shown = shown;
+    this.#on.change(view);
   }
 
   /** @returns {State} */

@@ -388,6 +388,35 @@ for (const end of /** @type {const} */ (["abort", "close", "disconnect"])) {
   });
 }
 
+test("ended on every change, it ends", async () => {
+  for (const end of /** @type {const} */ (["close", "disconnect"])) {
+    const it = scene();
+    let told = 0;
+    it.begin();
+    it.client.on("change", () => {
+      told += 1;
+      assert.ok(told < 20, "it goes round");
+      it.client[end]();
+    });
+    it.sockets.last.open();
+    await it.greet();
+    assert.deepEqual(leftovers(it.world), [], end);
+  }
+});
+
+test("ended as soon as the path is begun, it makes none", async () => {
+  for (const end of /** @type {const} */ (["close", "disconnect"])) {
+    const it = scene();
+    it.begin();
+    it.sockets.last.open();
+    it.client.on("change", ({ once }) => once && it.client[end]());
+    it.sockets.last.say(helloAck());
+    await settled();
+    assert.equal(it.connections.made.length, 0);
+    assert.deepEqual(leftovers(it.world), [], end);
+  }
+});
+
 // --- connect()
 
 /** `connect` itself, with a world of fakes around it. @param {Partial<ConnectOptions>} [options] */
