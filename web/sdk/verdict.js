@@ -13,16 +13,28 @@ const TELL_OPERATOR = "Tell whoever runs the server.";
 
 /** @type {Record<string, Words>} */
 const REFUSALS = {
-  unauthorized: ["The server did not accept this token or key.", "Check it, or ask for a new one.", "Compare it with AUTH_TOKEN, or with the one that was printed at the start."],
+  unauthorized: [
+    "The server did not accept this token or key.",
+    "Check it, or ask for a new one.",
+    "Compare it with AUTH_TOKEN, or with the one that was printed at the start.",
+  ],
   too_many_attempts: ["Wrong tokens came from this address too often.", "Wait a minute, then try again."],
   no_relay: [
     "Only a relay may be used, and there is none of that kind.",
     "Allow other paths: leave out iceTransportPolicy.",
     "Switch RELAY on and see that clients can reach it, or name TURN servers by TURN_URLS or ICE_SERVERS_JSON.",
   ],
-  bad_port_range: ["The server does not serve the media ports that were asked for.", "Leave out rtpPortMin and rtpPortMax.", "Set RTP_PORT_RANGE so that it holds them."],
+  bad_port_range: [
+    "The server does not serve the media ports that were asked for.",
+    "Leave out rtpPortMin and rtpPortMax.",
+    "Set RTP_PORT_RANGE so that it holds them.",
+  ],
   unknown_model: ["The server has no such model.", "Leave out the model, or name one that it has.", "A token is served the models speaker and echo."],
-  over_capacity: ["Every place on the server is taken.", "Wait: it goes on by itself once one is free.", "Raise MAX_SESSIONS or WORKERS, if the machine has more to give."],
+  over_capacity: [
+    "Every place on the server is taken.",
+    "Wait: it goes on by itself once one is free.",
+    "Raise MAX_SESSIONS or WORKERS, if the machine has more to give.",
+  ],
 };
 
 /**
@@ -54,7 +66,12 @@ export function explain(evidence) {
       "See that the ICE servers that are named have sound URLs and credentials.",
     ]);
   }
-  if (media) return verdict("path_lost", ["The path for the sound broke, and no other was found.", "Wait: it is tried again. If you changed networks, it helps to reload."]);
+  if (media) {
+    return verdict("path_lost", [
+      "The path for the sound broke, and no other was found.",
+      "Wait: it is tried again. If you changed networks, it helps to reload.",
+    ]);
+  }
   if (ice) {
     return verdict("dtls_failed", [
       "A network path was found, but the encrypted handshake over it failed.",
@@ -63,17 +80,26 @@ export function explain(evidence) {
     ]);
   }
   if (relayOnly(policy) && evidence.iceUrls.length === 0) return verdict("no_relay", /** @type {Words} */ (REFUSALS.no_relay));
-  // A relay that gave nothing is known before the answer, and the answer changes nothing about it.
-  if (relayOnly(policy) && !has(evidence.local, { type: "relay" })) return withoutRelay(evidence);
-  if (failure === "bad_answer") return verdict("bad_answer", ["The server's answer was not understood.", "Reload the page; if that does not help, use another browser.", "See that server and client module are of the same version."]);
-  if (!answered) return verdict("no_answer", ["The server greeted, but did not answer the offer.", "Try again in a minute.", "See the server's log."]);
+  // A relay that gave nothing is known before the answer, and the answer changes nothing about it. Where the line dropped, nobody knows.
+  if (relayOnly(policy) && failure !== null && !has(evidence.local, { type: "relay" })) return withoutRelay(evidence);
+  if (failure === "bad_answer") {
+    return verdict("bad_answer", [
+      "The server's answer was not understood.",
+      "Reload the page; if that does not help, use another browser.",
+      "See that server and client module are of the same version.",
+    ]);
+  }
+  if (!answered) {
+    return verdict("no_answer", ["The server greeted, but did not answer the offer.", "Try again in a minute.", "See the server's log."]);
+  }
   return relayOnly(policy) ? deadRelay(evidence) : withoutPath(evidence);
 }
 
 /** @param {{ code: string, text: string }} refusal */
 function refused({ code, text }) {
   const words = Object.hasOwn(REFUSALS, code) ? REFUSALS[code] : undefined;
-  return words ? verdict(/** @type {Code} */ (code), words) : verdict("refused", [`The server refused: ${text.replace(/[.\s]+$/, "")}.`, TELL_OPERATOR, "See the server's log."]);
+  if (words) return verdict(/** @type {Code} */ (code), words);
+  return verdict("refused", [`The server refused: ${text.replace(/[.\s]+$/, "")}.`, TELL_OPERATOR, "See the server's log."]);
 }
 
 /** @param {Evidence} evidence */
@@ -92,7 +118,7 @@ function withoutRelay({ policy, iceErrors }) {
   return verdict("relay_unreachable", [
     `Only a relay over ${by} may be used, and it could not be reached.`,
     `${OTHER_NETWORK} Or allow other paths.`,
-    `Let in ${by} to the relay (${policy === "tcp" ? "RELAY_PORT and TURNS_PORT" : "RELAY_PORT"}), and see that its URLs name an address that clients can reach.`,
+    `Let in ${by} to the relay (${policy === "tcp" ? "RELAY_PORT, TURNS_PORT" : "RELAY_PORT"}), and see that its URLs name an address that clients reach.`,
   ]);
 }
 
@@ -147,12 +173,24 @@ function withoutPath(evidence) {
   const asked = urls.some((url) => url && !(url.relay === "tcp") && !url.key.startsWith("stuns"));
   const blocked = asked ? "UDP is blocked here" : "UDP does not get through to the server";
   return byTcp
-    ? verdict("udp_blocked_tcp_failed", [`${blocked}, and the TCP path failed too.`, OTHER_NETWORK, `Let in UDP and TCP ${ports}, and offer a relay by TLS on port 443 (TURNS_PORT).`])
-    : verdict("udp_blocked_no_tcp", [`${blocked} and the server offered no TCP path.`, OTHER_NETWORK, `Let in UDP ${ports}, and offer TCP: the media port's own, or a relay by TLS on port 443 (TURNS_PORT).`]);
+    ? verdict("udp_blocked_tcp_failed", [
+      `${blocked}, and the TCP path failed too.`,
+      OTHER_NETWORK,
+      `Let in UDP and TCP ${ports}, and offer a relay by TLS on port 443 (TURNS_PORT).`,
+    ])
+    : verdict("udp_blocked_no_tcp", [
+      `${blocked} and the server offered no TCP path.`,
+      OTHER_NETWORK,
+      `Let in UDP ${ports}, and offer TCP: the media port's own, or a relay by TLS on port 443 (TURNS_PORT).`,
+    ]);
 }
 
 function nameless() {
-  return verdict("no_server_candidates", ["The server named no address for media.", TELL_OPERATOR, "See that HOST names an interface that is up, or set PUBLIC_IP."]);
+  return verdict("no_server_candidates", [
+    "The server named no address for media.",
+    TELL_OPERATOR,
+    "See that HOST names an interface that is up, or set PUBLIC_IP.",
+  ]);
 }
 
 /** Something outside answered by UDP. @param {Evidence["local"]} local */
@@ -167,7 +205,9 @@ function has(candidates, like) {
 
 /** @param {Evidence["remote"]} remote */
 function places(remote) {
-  return [...new Set(remote.map(({ protocol, address, port }) => `${protocol.toUpperCase()} ${address.includes(":") ? `[${address}]` : address}:${port}`))].slice(0, 3).join(", ");
+  /** @param {Evidence["remote"][number]} candidate */
+  const place = ({ protocol, address, port }) => `${protocol.toUpperCase()} ${address.includes(":") ? `[${address}]` : address}:${port}`;
+  return [...new Set(remote.map(place))].slice(0, 3).join(", ");
 }
 
 /** @param {Code} code @param {Words} words @returns {Verdict} */

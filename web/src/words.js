@@ -50,7 +50,7 @@ export function describe(view, { path, quietMs }) {
     case "waiting":
       if (view.refusal) return { title: "Server is full", detail: "Every place is taken. It goes on by itself once one is free.", mood: "warn" };
       if (view.once && (!view.verdict || LOSSES.has(view.verdict.code))) return { title: "Connection lost", detail: resume(view), mood: "warn" };
-      return { title: view.once ? "Cannot connect" : view.verdict?.code === "no_greeting" ? "Server is silent" : "Server unreachable", detail: "It is tried again by itself.", mood: "warn" };
+      return { title: unconnected(view), detail: "It is tried again by itself.", mood: "warn" };
     case "refused":
       return refused(view);
     case "closed":
@@ -111,6 +111,12 @@ export function endWord({ type, protocol, address, relayProtocol }) {
 /** A number with its unit, or a dash where there is none. @param {number | null} value @param {string} unit @param {number} [digits] */
 export function amount(value, unit, digits = 0) {
   return value === null ? "–" : `${value.toFixed(digits)} ${unit}`;
+}
+
+/** @param {View} view */
+function unconnected({ once, verdict }) {
+  if (once) return "Cannot connect";
+  return verdict?.code === "no_greeting" ? "Server is silent" : "Server unreachable";
 }
 
 /** @param {View} view */

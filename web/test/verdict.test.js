@@ -60,6 +60,7 @@ const TABLE = [
   ["a relay whose quota is used up", { ...RELAY_ONLY, iceErrors: [{ code: 486, url: "turn:203.0.113.7" }] }, "relay_refused", /\(486\)/, /quota/],
   ["a relay that is silent", { ...RELAY_ONLY, iceErrors: [{ code: 701, url: "turn:203.0.113.7?transport=tcp" }] }, "relay_unreachable", /over TCP.*could not/, /TURNS_PORT/],
   ["one that is silent by UDP", { ...RELAY_ONLY, policy: "udp" }, "relay_unreachable", /over UDP/, /\(RELAY_PORT\)/],
+  ["a line that drops while the relay is asked", { ...RELAY_ONLY, answered: false, failure: null }, "no_answer", /did not answer the offer/, /log/],
   ["a relay that leads nowhere", { ...RELAY_ONLY, local: [candidate("relay udp 198.18.0.1 2000 tcp")] }, "relay_dead", /nothing came back/, /UDP 203\.0\.113\.7:3479/],
   ["a relay to a server without an address", { ...RELAY_ONLY, local: [candidate("relay udp 198.18.0.1 2000 tcp")], remote: [] }, "no_server_candidates", /no address/, /PUBLIC_IP/],
   ["a browser that hides everything", { local: [] }, "no_local_candidates", /no network/, /extensions/],
