@@ -186,6 +186,11 @@ export class Signal {
     return `${this.#url}${this.#url.includes("?") ? "&" : "?"}api_key=${encodeURIComponent(apiKey)}`;
   }
 
+  /** Whether a greeting is due that was not asked for by `hello`. */
+  get #unasked() {
+    return this.#state === "connecting" && this.#login.token === undefined;
+  }
+
   /** @param {Socket} socket */
   #opened(socket) {
     const { token } = this.#login;
@@ -208,7 +213,7 @@ export class Signal {
     }
     if (this.#state === "open") this.#expectPing();
     if (message.type === "hello_ack") this.#acknowledged(message);
-    else if (message.type === "session_id" && this.#state === "connecting") this.#greeted({ ...UNSAID, sessionId: message.session_id });
+    else if (message.type === "session_id" && this.#unasked) this.#greeted({ ...UNSAID, sessionId: message.session_id });
     else if (message.type === "error" && FINAL.has(message.code)) this.refuse(message);
     else if (message.type === "error" && message.code === "over_capacity") this.#queue(message);
     else if (message.type !== "pong") this.#on.message(message);

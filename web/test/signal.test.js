@@ -50,6 +50,25 @@ test("it greets with the token and is open after the acknowledgement", () => {
   assert.equal(signal.send({ type: "stop" }), true);
 });
 
+test("a session id greets who came with a key, and nobody else", () => {
+  const id = { type: "session_id", session_id: "b", server_ip: "192.0.2.1", server_port: 3479 };
+  const byToken = scene();
+  byToken.signal.open({ token: "t" });
+  byToken.sockets.last.open();
+  byToken.sockets.last.say(id);
+  assert.equal(byToken.signal.state, "connecting");
+  byToken.sockets.last.say(helloAck());
+  assert.deepEqual(byToken.greetings.map(({ sessionId }) => sessionId), ["a".repeat(32)]);
+
+  const byKey = scene();
+  byKey.signal.open({ apiKey: "k" });
+  byKey.sockets.last.open();
+  byKey.sockets.last.say(id);
+  byKey.sockets.last.say(id);
+  assert.deepEqual(byKey.greetings, [{ sessionId: "b", resumed: false, voices: null, iceServers: [], silent: false }]);
+  assert.equal(byKey.heard.length, 1, "a second one is no greeting");
+});
+
 test("a dropped socket is opened again after a growing wait, with the session", async () => {
   const { clock, sockets, signal, greeted } = scene();
   greeted();
