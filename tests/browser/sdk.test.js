@@ -93,6 +93,27 @@ test("by key, from another origin: what is sent to the model echo comes back", {
   }
 });
 
+for (const policy of /** @type {const} */ (["all", "udp", "tcp"])) {
+  for (const by of /** @type {const} */ (["token", "apiKey"])) {
+    test(`policy ${policy}, by ${by}: heard over the path that it allows, without waiting`, { timeout: 60_000 }, () =>
+      onPage(async (page) => {
+        await bareDocument(page, stage.server.url, PROGRAM);
+        assert.equal(await listen(page, { url: stage.server.url, [by]: TOKEN, iceTransportPolicy: policy, voice: "sine-220" }), null);
+        await hearTone(page, 220);
+        await page.waitForFunction(() => /** @type {any} */ (window).sdk.told.pair.length > 0);
+        const [pair] = await told(page, "pair");
+        assert.deepEqual([pair.path, pair.local.relayProtocol], policy === "all" ? ["direct", null] : ["relay", policy]);
+        /** @type {{ phase: string, ms: number }[]} */
+        const phases = await told(page, "phase");
+        const [asked, offered] = ["configuring", "offering"].map((name) => phases.find(({ phase }) => phase === name)?.ms);
+        // The server has answered before the client had to wait for it.
+        assert.ok(offered !== undefined && offered - (asked ?? offered) < 1_500, JSON.stringify(phases));
+        assert.deepEqual(await told(page, "error"), []);
+      }),
+    );
+  }
+}
+
 for (const phase of ["opening", "greeting", "offering", "checking", "connected"]) {
   test(`aborted while ${phase}: it says so and lets go`, { timeout: 60_000 }, () =>
     onPage(async (page) => {
@@ -106,13 +127,17 @@ for (const phase of ["opening", "greeting", "offering", "checking", "connected"]
   );
 }
 
-test("a wrong key or token, and a server that is away, are told as what they are", { timeout: 60_000 }, () =>
+test("a wrong key or token, what is not served, and a server that is away are told as what they are", { timeout: 60_000 }, () =>
   onPage(async (page) => {
     await bareDocument(page, stage.server.url, PROGRAM);
     for (const login of [{ apiKey: "wrong-key" }, { token: "wrong-token" }]) {
       const fault = await listen(page, { url: stage.server.ws, ...login });
       assert.deepEqual([fault.name, fault.code, fault.permanent], ["VoxcastError", "unauthorized", true]);
       assert.match(fault.verdict.next.operator, /AUTH_TOKEN/);
+    }
+    for (const [wish, code] of /** @type {const} */ ([[{ model: "nothing" }, "unknown_model"], [{ rtpPortMin: 50_000, rtpPortMax: 50_010 }, "bad_port_range"]])) {
+      const { code: said, permanent } = await listen(page, { url: stage.server.ws, token: TOKEN, ...wish });
+      assert.deepEqual([said, permanent], [code, true]);
     }
     const fault = await listen(page, { url: "ws://127.0.0.1:9", token: TOKEN, retries: 1 });
     assert.deepEqual([fault.code, fault.permanent, fault.verdict.text], ["server_unreachable", false, "The server could not be reached."]);
