@@ -49,6 +49,8 @@ export class Peer {
   /** @type {(RTCIceCandidateInit | null)[]} candidates that came before the answer was in place */
   #early = [];
   #answered = false;
+  /** Whether a relay gave an address since the path was last looked for. */
+  #relayed = false;
   #offerOwed = false;
   /** @type {{ of: RTCPeerConnection, at: number }[]} offers that the server has still to answer, in their order: answers name none */
   #unanswered = [];
@@ -229,9 +231,10 @@ export class Peer {
     // The text does not say how a relay is reached; browsers say it apart.
     const by = /** @type {{ relayProtocol?: string | null } | null} */ (candidate)?.relayProtocol;
     if (read) this.#saw("local", by ? { ...read, relayProtocol: by } : read);
+    if (read?.type === "relay") this.#relayed = true;
     this.#send({ type: "ice-candidate", candidate: init });
-    const vain = this.#relayOnly && this.#state === "connecting" && !this.#evidence.local.some(({ type }) => type === "relay");
-    if (candidate === null && vain) this.#fail("no relay gave an address");
+    const looking = this.#state === "connecting" || this.#state === "restarting";
+    if (candidate === null && this.#relayOnly && looking && !this.#relayed) this.#fail("no relay gave an address");
   }
 
   /** @param {"local" | "remote"} side @param {Candidate} candidate */
@@ -295,6 +298,7 @@ export class Peer {
   #restart() {
     this.#clock.cancel(this.#timer);
     this.#timer = this.#clock.after(RESTART_MS, () => this.#fail("no other path found"));
+    this.#relayed = false;
     this.#enter("restarting");
     this.#connection?.restartIce();
     void this.#offer();
@@ -321,6 +325,7 @@ export class Peer {
     this.#timer = null;
     this.#early = [];
     this.#answered = false;
+    this.#relayed = false;
     this.#offerOwed = false;
     const connection = this.#connection;
     this.#connection = null;

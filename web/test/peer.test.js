@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { Peer } from "../sdk/peer.js";
 import { FakeClock, fakeConnections, settled } from "./fakes.js";
 
-function scene({ line = true } = {}) {
+function scene({ line = true, relayOnly = false } = {}) {
   const clock = new FakeClock();
   const connections = fakeConnections();
   /** @type {any[]} */
@@ -20,6 +20,7 @@ function scene({ line = true } = {}) {
   const peer = new Peer({
     RTCPeerConnection: connections.RTCPeerConnection,
     clock,
+    relayOnly,
     send: (message) => {
       if (wire.up) sent.push(message);
       return wire.up;
@@ -55,6 +56,26 @@ test("it offers one receiving audio line and trickles, null last", async () => {
     { type: "ice-candidate", candidate },
     { type: "ice-candidate", candidate: null },
   ]);
+});
+
+test("a restart that no relay has an address for fails at once where only a relay may be used", async () => {
+  const relayed = { candidate: { toJSON: () => ({ candidate: "candidate:1 1 udp 1 192.0.2.1 5000 typ relay raddr 0.0.0.0 rport 0" }) } };
+  for (const [relayOnly, answers, state] of /** @type {const} */ ([[true, false, "failed"], [true, true, "restarting"], [false, false, "restarting"]])) {
+    const { connections, peer, connected } = scene({ relayOnly });
+    peer.open([]);
+    await settled();
+    connections.last.onicecandidate?.(relayed);
+    connections.last.onicecandidate?.({ candidate: null });
+    await connected();
+    const { last } = connections;
+    if (relayOnly) last.onicecandidate?.(relayed);
+    last.become("failed");
+    await settled();
+    assert.equal(peer.state, "restarting");
+    if (answers) last.onicecandidate?.(relayed);
+    last.onicecandidate?.({ candidate: null });
+    assert.equal(peer.state, state);
+  }
 });
 
 test("it keeps what it saw, for a verdict", async () => {

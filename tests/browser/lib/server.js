@@ -24,7 +24,7 @@ function binary() {
 }
 
 /** A port number that is free for TCP and UDP alike. */
-async function freePort() {
+export async function freePort() {
   for (let attempt = 0; attempt < 50; attempt += 1) {
     const tcp = createServer().listen(0, "127.0.0.1");
     await once(tcp, "listening");
