@@ -32,11 +32,15 @@ const README_SHOTS = fileURLToPath(new URL("../../../web/screenshots/", import.m
 /** @typedef {import("../../../web/node_modules/playwright-core/index.d.ts").Browser} Browser */
 /** @typedef {import("../../../web/node_modules/playwright-core/index.d.ts").BrowserContextOptions} ContextOptions */
 
-/** @param {{ mayPlay?: boolean }} [options] with `mayPlay: false` the browser's own autoplay rule stands */
-export async function launch({ mayPlay = true } = {}) {
+/**
+ * With `mayPlay: false` the browser's own autoplay rule stands. `without` names flags that are left out, `further` ones that are added.
+ * @param {{ mayPlay?: boolean, executablePath?: string, without?: string[], further?: string[] }} [options]
+ */
+export async function launch({ mayPlay = true, executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium", without = [], further = [] } = {}) {
+  const unwanted = mayPlay ? without : ["--autoplay-policy", ...without];
   return chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: mayPlay ? FLAGS : FLAGS.filter((flag) => !flag.startsWith("--autoplay-policy")),
+    executablePath,
+    args: [...FLAGS.filter((flag) => !unwanted.some((name) => flag.startsWith(name))), ...further],
     // Playwright mutes by itself, which is harmless: what is measured is the stream, not the loudspeaker.
     timeout: 30_000,
   });

@@ -15,7 +15,8 @@ export const TOKEN = "a-token-for-browser-tests";
 const READY_MS = 20_000;
 const STOP_MS = 15_000;
 
-function binary() {
+/** The server that is tested. */
+export function binary() {
   if (process.env.VOXCAST_BIN) return process.env.VOXCAST_BIN;
   const target = process.env.CARGO_TARGET_DIR ?? fileURLToPath(new URL("../../../target", import.meta.url));
   const found = ["release", "debug"].map((profile) => join(target, profile, "voxcast")).find((path) => existsSync(path));
