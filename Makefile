@@ -114,6 +114,22 @@ web: web/node_modules ## Types and unit tests of the pages
 browser: release web/node_modules ## Chromium against the release binary
 	VOXCAST_BIN="$(VOXCAST_BIN)" npm run browser --prefix web
 
+.PHONY: net-tools
+net-tools: test-tools
+	@want=; \
+	command -v ip > /dev/null || want+=" iproute2"; \
+	[ -n "$$(PATH=$$PATH:/usr/sbin:/sbin command -v nft)" ] || want+=" nftables"; \
+	command -v nsenter > /dev/null && command -v setpriv > /dev/null || want+=" util-linux"; \
+	command -v openssl > /dev/null || want+=" openssl"; \
+	$(INSTALL)
+
+# As root, who alone may make networks; what is built is not.
+.PHONY: test-net
+test-net: net-tools release web/node_modules ## Who hears whom through which NATs, in network namespaces: asks for root, takes about five minutes
+	@[ "$$(id -u)" = 0 ] || command -v sudo > /dev/null || { echo "make test-net makes network namespaces: run it as root" >&2; exit 1; }
+	$(if $(filter 0,$(shell id -u)),,sudo) env PATH="$$PATH:/usr/sbin:/sbin" CHROMIUM="$(CHROMIUM)" VOXCAST_BIN="$(VOXCAST_BIN)" \
+		TABLE="$(TARGET_DIR)/net.md" timeout --kill-after=30 600 node --test --test-reporter=spec --test-concurrency=1 tests/net/*.test.js
+
 .PHONY: fuzz-build
 fuzz-build: build-tools
 	$(if $(FUZZ_TARGETS),,$(error fuzz/fuzz_targets is empty))
