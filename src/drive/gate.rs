@@ -21,6 +21,7 @@ use crate::wire::signal::{SignalFault, TurnConfig, VoiceCard};
 use super::capacity::{Capacity, Directory};
 use super::clock::Clock;
 use super::metrics::Metrics;
+use super::reflexive::Outside;
 use super::session::ToClient;
 use super::worker::{Open, Opened, Resume, Worker};
 
@@ -47,6 +48,8 @@ pub struct Gate {
     pub directory: Directory,
     /// Tells clients of servers.
     pub ice_servers: IceServers,
+    /// What our sockets are called behind a NAT.
+    pub outside: Outside,
     /// What serves at the moment.
     pub serving: watch::Receiver<Serving>,
     /// The UDP ports of which clients may choose.
@@ -103,7 +106,7 @@ impl Gate {
         drop(tokio::time::timeout(FIRST_WORD, settled).await);
         match profile.policy {
             Some(policy) if policy.is_relay_only() => {
-                let told = self.told(Asker { user: "", host: knock.relay_host(), policy: profile.policy });
+                let told = self.told("", knock, profile.policy);
                 let none = told.servers.is_empty();
                 if none { Err(SignalFault::NoRelay(policy.name().to_owned())) } else { Ok(()) }
             }
@@ -115,20 +118,23 @@ impl Gate {
     #[must_use]
     pub fn ice_servers(&self, knock: &Knock, id: &SessionId, policy: Option<Policy>) -> Told {
         let user = user(&self.ice_servers.secret, id);
-        self.told(Asker { user: &user, host: knock.relay_host(), policy })
+        self.told(&user, knock, policy)
     }
 
     /// Credentials for somebody without a session, and how long they are good; none where nothing relays.
     #[must_use]
     pub fn turn_credentials(&self, knock: &Knock, user: &str) -> Option<(TurnConfig, Duration)> {
         let offer = self.serving.borrow().offer.clone();
-        let asker = Asker { user, host: knock.relay_host(), policy: None };
-        self.ice_servers.credentials(&offer, asker, self.clock.now())
+        self.ice_servers.credentials(&offer, self.asker(user, knock, None), self.clock.now())
     }
 
-    fn told(&self, asker: Asker<'_>) -> Told {
+    fn told(&self, user: &str, knock: &Knock, policy: Option<Policy>) -> Told {
         let offer = self.serving.borrow().offer.clone();
-        self.ice_servers.of(&offer, asker, self.clock.now())
+        self.ice_servers.of(&offer, self.asker(user, knock, policy), self.clock.now())
+    }
+
+    fn asker<'a>(&self, user: &'a str, knock: &'a Knock, policy: Option<Policy>) -> Asker<'a> {
+        Asker { user, host: knock.relay_host(), policy, behind_nat: !self.outside.known().is_empty() }
     }
 
     /// Asks access control about a token; `wrong` is what a wrong one is told.

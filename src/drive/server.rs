@@ -159,6 +159,7 @@ impl Server {
         let capacity = Capacity::new(config.max_sessions.get(), config.workers);
         let directory = Directory::default();
         let (post, boxes) = Post::new(config.workers);
+        let outside = Outside::new(&config.stun_servers, behind_nat(&sockets, &addresses));
         let common = Common {
             clock,
             metrics: metrics.clone(),
@@ -167,7 +168,7 @@ impl Server {
             directory: directory.clone(),
             post: post.clone(),
             relay,
-            outside: Outside::new(&config.stun_servers, behind_nat(&sockets, &addresses)),
+            outside: outside.clone(),
             rtp_ports: RtpPorts::new(&addresses, [Some(media_port), relay_port].into_iter().flatten().collect(), ours),
         };
         let mut workers = Vec::with_capacity(sockets.len());
@@ -202,6 +203,7 @@ impl Server {
             directory,
             ice_servers,
             serving,
+            outside,
             rtp_window: config.rtp_port_range,
             voices: cards,
             draining: drained,
@@ -337,6 +339,7 @@ fn ice_servers(clock: Clock, parts: Option<&RelayParts>, relay: Option<RelayPort
         public: config.public_ip.v4.map(IpAddr::V4).or(config.public_ip.v6.map(IpAddr::V6)),
         life: config.turn_ttl,
         epoch: parts.map_or_else(|| epoch(clock), |parts| parts.epoch),
+        stun: config.stun_servers.clone(),
         shared,
     }
 }

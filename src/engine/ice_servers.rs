@@ -45,6 +45,8 @@ pub struct IceServers {
     pub life: Duration,
     /// The same moment on both clocks; seconds since 1970.
     pub epoch: (Instant, u64),
+    /// Servers that tell addresses, for clients of a server behind a NAT: a page that hides its own addresses is found by no other.
+    pub stun: Vec<IceUrl>,
     /// What the operator shares with TURN servers, for those who ask for credentials over HTTP.
     pub shared: Option<(TurnSecret, Arc<[IceUrl]>)>,
 }
@@ -58,6 +60,8 @@ pub struct Asker<'a> {
     pub host: Option<&'a str>,
     /// Which paths it wants.
     pub policy: Option<Policy>,
+    /// Whether we are behind a NAT that drops what comes from where nothing was sent to.
+    pub behind_nat: bool,
 }
 
 /// What a client is told.
@@ -92,6 +96,10 @@ impl IceServers {
     pub fn of(&self, offer: &Offer, asker: Asker<'_>, now: Instant) -> Told {
         let mut told = self.offered(offer, asker.user, now);
         told.servers = told.servers.into_iter().filter_map(|server| admitted(server, asker.policy)).collect();
+        if asker.behind_nat && !told.servers.iter().any(tells_addresses) {
+            let urls = self.stun.iter().map(IceUrl::to_string).collect();
+            told.servers.extend(admitted(IceServer { urls, username: None, credential: None }, asker.policy));
+        }
         if !told.servers.iter().any(relays)
             && let Some((relay, end)) = self.own(asker, now)
         {
@@ -161,11 +169,17 @@ fn relays(server: &IceServer) -> bool {
     server.urls.iter().any(|text| text.parse::<IceUrl>().is_ok_and(|url| url.scheme.relays()))
 }
 
+/// Whether a client learns from this server under which address it is seen by UDP (RFC 8656 section 3.2: a relay tells, too).
+fn tells_addresses(server: &IceServer) -> bool {
+    server.urls.iter().any(|text| text.parse::<IceUrl>().is_ok_and(|url| url.transport == UrlTransport::Udp))
+}
+
 /// What a client with this policy may use of a server.
 fn admitted(server: IceServer, policy: Option<Policy>) -> Option<IceServer> {
-    let Some(policy) = policy else { return Some(server) };
     let IceServer { mut urls, username, credential } = server;
-    urls.retain(|text| text.parse::<IceUrl>().is_ok_and(|url| policy.admits(&url)));
+    if let Some(policy) = policy {
+        urls.retain(|text| text.parse::<IceUrl>().is_ok_and(|url| policy.admits(&url)));
+    }
     (!urls.is_empty()).then_some(IceServer { urls, username, credential })
 }
 
@@ -206,12 +220,13 @@ mod tests {
             public: public.map(|ip| ip.parse().expect("an address")),
             life: LIFE,
             epoch: (zero(), 1_000),
+            stun: vec!["stun:s.example".parse().expect("a URL")],
             shared: None,
         }
     }
 
     fn asker(host: Option<&str>, policy: Option<Policy>) -> Asker<'_> {
-        Asker { user: "ann", host, policy }
+        Asker { user: "ann", host, policy, behind_nat: false }
     }
 
     fn urls(servers: &IceServers, offer: &Offer, host: Option<&str>, policy: Option<Policy>) -> Vec<String> {
@@ -271,7 +286,7 @@ mod tests {
         let servers = servers(Some(PLAIN), Some("203.0.113.7"));
         let [ann, bob] = [1, 2].map(|byte| SessionId::from_random([byte; 16]));
         let name = user(&servers.secret, &ann);
-        let asker = Asker { user: &name, host: None, policy: None };
+        let asker = Asker { user: &name, ..asker(None, None) };
         let told = servers.of(&Offer::Nothing, asker, zero() + secs(50));
         assert_eq!(told.end, Some(zero() + secs(50) + LIFE));
         let username = told.servers[0].username.clone().expect("a name");
@@ -295,6 +310,27 @@ mod tests {
         assert_eq!(urls(&servers, &turn, None, Some(Policy::Udp)), ["turn:a.example"]);
         assert_eq!(urls(&servers, &turn, None, Some(Policy::Tcp)), [both[1]]);
         assert_eq!(urls(&servers, &stun, None, Some(Policy::Udp)), [both[0]]);
+    }
+
+    #[test]
+    fn clients_of_a_server_behind_a_nat_learn_their_own_address() {
+        let servers = servers(Some(PLAIN), Some("203.0.113.7"));
+        let of = |offer: &Offer, policy| {
+            let told = servers.of(offer, Asker { behind_nat: true, ..asker(None, policy) }, zero());
+            told.servers.into_iter().map(|server| server.urls[0].clone()).collect::<Vec<_>>()
+        };
+        let (stun, own) = ("stun:s.example:3478", "turn:203.0.113.7:3478?transport=udp");
+        assert_eq!(of(&Offer::Nothing, None), [stun, own]);
+        assert_eq!(of(&Offer::Nothing, Some(Policy::All)), [stun, own]);
+        assert_eq!(
+            of(&Offer::Nothing, Some(Policy::Udp)),
+            [own],
+            "whoever wants a relay alone wants no address of its own"
+        );
+        // Others tell it as well; one that is reached by TCP does not.
+        assert_eq!(of(&given(&[(&["turn:a.example"], Some("me"))]), None), ["turn:a.example"]);
+        assert_eq!(of(&given(&[(&["stun:a.example"], None)]), None), ["stun:a.example", own]);
+        assert_eq!(of(&given(&[(&["turns:a.example"], Some("me"))]), None), ["turns:a.example", stun]);
     }
 
     #[test]

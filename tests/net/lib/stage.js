@@ -98,10 +98,7 @@ function startCoturn(name, folder, options) {
 export async function startServer({ folder, certificate }, name, round, extra = {}) {
   const { address, tunnel, reachable } = SERVERS[name];
   const home = await mkdtemp(join(folder, "server-"));
-  // A page learns its own address from a STUN server alone, and has to be told of one.
-  const turn = /** @type {Record<string, string>} */ (
-    round === "coturn" ? { RELAY: "off", TURN_SECRET, TURN_URLS: TURN_URLS.join(",") } : { ICE_SERVERS_JSON: JSON.stringify([{ urls: [`stun:${STUN[0]}:3478`] }]) }
-  );
+  const turn = /** @type {Record<string, string>} */ (round === "coturn" ? { RELAY: "off", TURN_SECRET, TURN_URLS: TURN_URLS.join(",") } : {});
   const named = /** @type {Record<string, string>} */ (
     reachable ? { PUBLIC_IP: address, TURNS_PORT: String(PORTS.turns), TLS_CERT: certificate.cert, TLS_KEY: certificate.key } : {}
   );
