@@ -84,3 +84,69 @@ async fn post(client: &Client, request: Request) -> Result<(u16, Vec<u8>), Provi
     let body = response.body().limit(LONGEST_ANSWER).await.map_err(|_| ProviderFault::Malformed)?;
     Ok((response.status().as_u16(), body.to_vec()))
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{App, HttpRequest, HttpServer, web};
+    use rcgen::CertifiedKey;
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivateKeyDer;
+
+    use super::*;
+
+    fn request(url: String) -> Request {
+        let authorization = "Bearer the token".to_owned();
+        Request { url, authorization, content_type: "application/json", body: r#"{"ttl":60}"#.to_owned() }
+    }
+
+    fn trusting(roots: RootCertStore) -> Client {
+        client_of(Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
+            .expect("it was given")
+    }
+
+    async fn echo(request: HttpRequest, body: String) -> (String, actix_web::http::StatusCode) {
+        let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let told = format!("{} {} {} {body}", request.path(), header("authorization"), header("content-type"));
+        (told, actix_web::http::StatusCode::CREATED)
+    }
+
+    #[actix::test]
+    async fn a_provider_is_asked_by_tls_if_its_certificate_is_good() {
+        let CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
+        let tls = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .expect("they go together");
+        let server = HttpServer::new(|| App::new().route("/ask", web::post().to(echo))).workers(1).disable_signals();
+        let server = server.bind_rustls_0_23("localhost:0", tls).expect("a port is free");
+        let url = format!("https://localhost:{}/ask", server.addrs()[0].port());
+        let running = server.run();
+        let handle = running.handle();
+        actix::spawn(running);
+
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).expect("it is one");
+        let client = trusting(roots);
+        let told = post(&client, request(url.clone())).await.map(|(status, body)| (status, String::from_utf8(body)));
+        let expected = r#"/ask Bearer the token application/json {"ttl":60}"#.to_owned();
+        assert_eq!(told, Ok((201, Ok(expected))));
+        assert_eq!(post(&trusting(RootCertStore::empty()), request(url)).await, Err(ProviderFault::Unreachable));
+        handle.stop(false).await;
+    }
+
+    #[actix::test]
+    async fn an_answer_has_a_limit() {
+        let server =
+            HttpServer::new(|| App::new().default_service(web::to(|| async { "x".repeat(LONGEST_ANSWER + 1) })));
+        let server = server.workers(1).disable_signals().bind("127.0.0.1:0").expect("a port is free");
+        let url = format!("http://{}/", server.addrs()[0]);
+        let running = server.run();
+        let handle = running.handle();
+        actix::spawn(running);
+        let client = trusting(RootCertStore::empty());
+        assert_eq!(post(&client, request(url)).await, Err(ProviderFault::Malformed));
+        handle.stop(false).await;
+    }
+}
