@@ -25,3 +25,4 @@ pub mod relay;
 pub mod session;
 mod srtp;
 pub mod stream;
+pub mod turn;

@@ -21,3 +21,4 @@ mod restart;
 mod resume;
 mod switch_stop;
 mod tcp;
+mod turn;
