@@ -2,7 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use crate::engine::neighbours::Neighbours;
 use crate::engine::playout::AudienceNote;
 use crate::engine::reflexive::Prober;
 use crate::engine::relay::{Relay, RelayParts, is_virtual};
-use crate::engine::session::Host;
+use crate::engine::session::{Host, RelayWish};
 use crate::wire::ids::{SessionId, SessionKey, WorkerId};
 use crate::wire::media::AudioTurn;
 
@@ -37,6 +38,7 @@ use super::rtp_ports::{RtpPort, RtpPorts};
 use super::seat::{Origin, Seat, SharedSeat};
 use super::session::{Admitted, FromClient, Session};
 use super::tcp::Connections;
+use super::turn::{self, Outlets, TurnServers};
 use super::udp::MediaSocket;
 use super::worker::Play;
 
@@ -69,6 +71,8 @@ pub struct Common {
     pub outside: Outside,
     /// For sessions that ask for ports of their own.
     pub rtp_ports: RtpPorts,
+    /// Outside TURN servers, unless there are never any.
+    pub turn: Option<TurnServers>,
 }
 
 /// A heavy step of a join, which waits in line.
@@ -153,6 +157,8 @@ pub struct Hub {
     pub rtp_ports: RtpPorts,
     /// How many sessions here use a port.
     rtp_users: RefCell<HashMap<u16, u32>>,
+    /// The way to outside TURN servers.
+    pub turn: Outlets,
     /// Sessions by their key.
     pub sessions: RefCell<HashMap<SessionKey, Resident>>,
     /// What is known of other workers.
@@ -202,7 +208,7 @@ impl Hub {
         post_box: PostBox,
         (sockets, relay_sockets): (&[Arc<MediaSocket>], &[Arc<MediaSocket>]),
     ) -> Self {
-        let Common { clock, metrics, audio, capacity, directory, post, relay, outside, rtp_ports } = common;
+        let Common { clock, metrics, audio, capacity, directory, post, relay, outside, rtp_ports, turn } = common;
         let all: Vec<_> = sockets.iter().chain(relay_sockets).cloned().collect();
         let now = clock.now();
         Self {
@@ -220,6 +226,7 @@ impl Hub {
             outside,
             rtp_ports,
             rtp_users: RefCell::default(),
+            turn: Outlets::new(turn),
             sessions: RefCell::default(),
             neighbours: RefCell::new(Neighbours::new(id, post.workers())),
             post_box: RefCell::new(post_box),
@@ -381,6 +388,8 @@ impl Hub {
     pub fn send(&self, transmit: Transmit) {
         if transmit.proto == Protocol::Tcp {
             self.connections.push(transmit, &self.metrics, self.clock.now());
+        } else if self.turn.is_relayed(transmit.source) {
+            turn::send(self, &transmit);
         } else if is_virtual(transmit.destination.ip()) {
             let done = relay::deliver(self, transmit.destination, transmit.source, &transmit.contents);
             done.unwrap_or_else(|reason| self.metrics.relay_dropped(reason));
@@ -488,6 +497,7 @@ impl Hub {
     pub fn forget(&self, key: SessionKey, id: &SessionId) {
         self.unroute(key);
         relay::session_ends(self, id);
+        turn::wish(self, key, Ipv4Addr::UNSPECIFIED.into(), RelayWish::Leave);
         self.deadlines.borrow_mut().disarm(key);
         self.sessions.borrow_mut().remove(&key);
         self.directory.remove(id);

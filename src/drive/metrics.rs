@@ -42,7 +42,7 @@ struct Inner {
     bytes_in: Counter,
     bytes_out: Counter,
     drops: [Counter; DropReason::ALL.len()],
-    unsent: [(&'static str, Counter); 7],
+    unsent: [(&'static str, Counter); 8],
     relay_in: Counter,
     relay_out: Counter,
     relay_drops: [Counter; RelayDrop::ALL.len()],
@@ -285,8 +285,9 @@ fn drops(registry: &mut Registry) -> [Counter; DropReason::ALL.len()] {
     DropReason::ALL.map(|reason| family.get_or_create_owned(&Reason { reason: reason.to_string() }))
 }
 
-fn unsent(registry: &mut Registry) -> [(&'static str, Counter); 7] {
-    let reasons = ["no_socket", "no_connection", "refused", "buffer_full", "too_long", "too_old", "unreachable"];
+fn unsent(registry: &mut Registry) -> [(&'static str, Counter); 8] {
+    let reasons =
+        ["no_socket", "no_connection", "no_permission", "refused", "buffer_full", "too_long", "too_old", "unreachable"];
     by_reason(registry, "unsent_packets", "Datagrams that did not leave", reasons)
 }
 

@@ -2,7 +2,7 @@
 //! deadlines and the audio of the worker; what the client says comes through the session's actor.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use actix::{Recipient, WeakAddr};
 
 use crate::engine::demux::Path;
 use crate::engine::error::SessionError;
-use crate::engine::session::{Effect, Input, SessionCore, SessionState};
+use crate::engine::session::{Effect, Input, RelayWish, SessionCore, SessionState};
 use crate::wire::ids::{SessionId, SessionKey, WorkerId};
 use crate::wire::media::{AudioTurn, MediaTime};
 use crate::wire::signal::SignalFault;
@@ -19,6 +19,7 @@ use crate::wire::signal::SignalFault;
 use super::hub::Hub;
 use super::rtp_ports::RtpPort;
 use super::session::{DoorKey, Finish, Session, ToClient};
+use super::turn;
 
 /// Where a datagram came from and to.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,8 @@ pub struct Seat {
     hub: Rc<Hub>,
     /// The port that it asked for.
     rtp: Option<RtpPort>,
+    /// Where its client is, as we see it.
+    client: IpAddr,
     /// The actor, as soon as it runs.
     session: Option<WeakAddr<Session>>,
     door: Option<Recipient<ToClient>>,
@@ -76,6 +79,7 @@ impl Seat {
             id,
             hub,
             rtp: None,
+            client: Ipv4Addr::UNSPECIFIED.into(),
             session: None,
             door: None,
             door_key: DoorKey::default(),
@@ -92,6 +96,12 @@ impl Seat {
     /// Keeps the port that the session sends by.
     pub fn hold(&mut self, rtp: RtpPort) {
         self.rtp = Some(rtp);
+    }
+
+    /// This is where its client is, as we see it.
+    pub fn see_client(&mut self, client: IpAddr) {
+        self.client = client;
+        turn::wish(&self.hub, self.key, client, RelayWish::Permit(client));
     }
 
     /// The worker's shared state.
@@ -212,7 +222,7 @@ impl Seat {
         if self.over {
             return;
         }
-        let Self { core, hub, door, key, id, over, .. } = self;
+        let Self { core, hub, door, key, id, over, client, .. } = self;
         // A bug in what handles a stranger's bytes costs that stranger's session, and not the worker.
         let drained = catch_unwind(AssertUnwindSafe(|| {
             core.handle(input, now)?.run(|effect| match effect {
@@ -226,6 +236,13 @@ impl Seat {
                 Effect::Expect(transaction) => hub.expect(transaction, *key),
                 Effect::Learn(path) => hub.learn(path, *key, via),
                 Effect::Unroute => hub.unroute(*key),
+                Effect::Relay(wish) => turn::wish(hub, *key, *client, wish),
+                Effect::Renew => {
+                    tracing::debug!(session = ?id, "the client is to restart ICE");
+                    if door.as_ref().is_some_and(|door| door.try_send(ToClient::Renew).is_err()) {
+                        *door = None;
+                    }
+                }
                 Effect::Audience(note) => hub.note(note),
                 Effect::Joined(took) => {
                     hub.metrics.joined(took);
@@ -343,6 +360,7 @@ mod tests {
             relay: None,
             outside: Outside::new(&[], Vec::new()),
             rtp_ports: RtpPorts::new(&[], Vec::new(), None),
+            turn: None,
         };
         (Rc::new(Hub::new(WorkerId(0), common, host(1), boxes.remove(0), (&[], &[]))), capacity)
     }
@@ -455,6 +473,7 @@ mod tests {
             self.0.borrow_mut().push(match word {
                 ToClient::Say(message) => message.to_json(),
                 ToClient::Replaced => "replaced".to_owned(),
+                ToClient::Renew => "renew".to_owned(),
             });
         }
     }

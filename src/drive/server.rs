@@ -170,6 +170,7 @@ impl Server {
             relay,
             outside: outside.clone(),
             rtp_ports: RtpPorts::new(&addresses, [Some(media_port), relay_port].into_iter().flatten().collect(), ours),
+            turn: None,
         };
         let mut workers = Vec::with_capacity(sockets.len());
         let relay_sockets = relay_sockets.into_iter().chain(std::iter::repeat_with(Vec::new));

@@ -90,6 +90,8 @@ pub struct Finish;
 pub enum ToClient {
     /// Send this.
     Say(ServerMsg),
+    /// Tell the client of ICE servers afresh, so that it restarts ICE.
+    Renew,
     /// Another WebSocket took the session over.
     Replaced,
 }

@@ -476,7 +476,7 @@ fn take_relayed(hub: &Hub, connection: &Connection, bytes: &[u8]) -> Result<bool
 }
 
 /// Nothing waits for company, little waits in the system, and who takes nothing is found out.
-fn limit(socket: &Socket) -> io::Result<()> {
+pub(super) fn limit(socket: &Socket) -> io::Result<()> {
     let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(UNSENT)?;

@@ -29,6 +29,7 @@ use super::rtp_ports::RtpPort;
 use super::seat::{Origin, Seat};
 use super::session::{Attach, Line, Session, Shutdown, ToClient};
 use super::tcp;
+use super::turn;
 use super::udp::{BATCH, Inbox, MediaSocket, READS};
 
 /// Turns of audio and requests that may wait for the worker.
@@ -146,7 +147,9 @@ impl Worker {
         reflexive.retain(|one| hosts.contains(&one.base));
         let media = hosts.first().copied();
         let core = SessionCore::new(self.hub.host.clone(), profile, Locals { hosts, tcp, reflexive });
+        let core = if self.hub.turn.are_there() { core.with_outside_relay() } else { core };
         let seat = Seat::new(core, key, id, self.hub.clone());
+        seat.borrow_mut().see_client(client);
         if let Some(rtp) = rtp {
             self.begin_port(&rtp);
             seat.borrow_mut().hold(rtp);
@@ -192,6 +195,9 @@ impl Actor for Worker {
         }
         actix::spawn(relay::keep_time(self.hub.clone()));
         actix::spawn(reflexive::keep(self.hub.clone(), self.hub.outside.clone()));
+        actix::spawn(turn::follow(self.hub.clone()));
+        actix::spawn(turn::do_chores(self.hub.clone()));
+        actix::spawn(turn::keep_time(self.hub.clone()));
         actix::spawn(collect(self.hub.clone()));
         actix::spawn(keep_time(self.hub.clone()));
         actix::spawn(play_turns(self.hub.clone()));
@@ -220,7 +226,12 @@ impl Handler<Resume> for Worker {
 
     fn handle(&mut self, Resume { key, client, door }: Resume, _ctx: &mut Context<Self>) -> Self::Result {
         let sessions = self.hub.sessions.borrow();
-        let session = sessions.get(&key).filter(|_| !self.retired).map(|resident| resident.actor.clone());
+        let resident = sessions.get(&key).filter(|_| !self.retired).cloned();
+        drop(sessions);
+        if let Some(resident) = &resident {
+            resident.seat.borrow_mut().see_client(client);
+        }
+        let session = resident.map(|resident| resident.actor);
         let media = self.media(client);
         Box::pin(async move {
             let (session, media) = (session?, media?);
@@ -251,6 +262,7 @@ impl Handler<Retire> for Worker {
                 // One that is gone already needs no goodbye.
                 let _ = session.send(Shutdown).await;
             }
+            turn::retire(&hub).await;
             hub.flush();
         })
     }

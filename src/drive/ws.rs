@@ -347,7 +347,7 @@ impl Handler<ToClient> for Ws {
                 }
                 ctx.text(message.to_json());
             }
-            ToClient::Say(_) => {}
+            ToClient::Say(_) | ToClient::Renew => {}
             ToClient::Replaced => {
                 self.close(REPLACED, Ending::Replaced, ctx);
             }

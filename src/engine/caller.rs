@@ -103,7 +103,7 @@ impl Caller {
     ) -> (Self, String) {
         let mut rtc = config.build(now);
         let candidate = match transport {
-            Transport::Udp => Candidate::host(local, "udp"),
+            Transport::Udp | Transport::Relayed => Candidate::host(local, "udp"),
             Transport::Tcp => Candidate::builder().tcp().host(local).tcptype(TcpType::Active).build(),
         };
         if let Ok(candidate) = candidate {

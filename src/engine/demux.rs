@@ -18,6 +18,8 @@ pub enum Transport {
     Udp,
     /// A framed TCP connection.
     Tcp,
+    /// An outside TURN server's relayed address of ours. The same peer may be reached without it, by another path.
+    Relayed,
 }
 
 impl Transport {
@@ -25,7 +27,7 @@ impl Transport {
     #[must_use]
     pub fn protocol(self) -> Protocol {
         match self {
-            Self::Udp => Protocol::Udp,
+            Self::Udp | Self::Relayed => Protocol::Udp,
             Self::Tcp => Protocol::Tcp,
         }
     }
@@ -265,8 +267,10 @@ mod tests {
         for (story, datagram, port, expected) in table {
             assert_eq!(demux.route(path(port), &datagram), expected, "{story}");
         }
-        let tcp = Path { transport: Transport::Tcp, ..path(1) };
-        assert_eq!(demux.route(tcp, &dtls), Err(DropReason::UnknownSource), "another transport is another path");
+        for transport in [Transport::Tcp, Transport::Relayed] {
+            let other = Path { transport, ..path(1) };
+            assert_eq!(demux.route(other, &dtls), Err(DropReason::UnknownSource), "another transport is another path");
+        }
         demux.forget(ann);
         assert_eq!(demux.route(path(1), &dtls), Err(DropReason::UnknownSource));
         assert_eq!(demux.route(path(9), &binding(Some("ann0:x"))), Err(DropReason::UnknownUfrag));

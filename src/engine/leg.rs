@@ -1,13 +1,13 @@
 //! One `PeerConnection`'s end: str0m, its ICE credentials, and what plays on it. It sends no message and reads no clock.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use str0m::change::SdpOffer;
 use str0m::format::Codec;
 use str0m::ice::StunMessage;
 use str0m::media::{Direction, MediaKind, Mid, Pt};
-use str0m::net::{Receive, TcpType, Transmit};
+use str0m::net::{Protocol, Receive, TcpType, Transmit};
 use str0m::rtp::{Extension, RtpWrite};
 use str0m::{Candidate, IceCreds, Input, Rtc, RtcConfig};
 
@@ -18,23 +18,28 @@ use crate::wire::signal::{CandidateInit, Offer, OfferStyle, SignalFault};
 use crate::wire::stun::{self, StunClass};
 
 use super::crypto;
-use super::demux::PATHS_PER_SESSION;
+use super::demux::{PATHS_PER_SESSION, Path, Transport};
 use super::echo::Echo;
 use super::express::{Distrust, Express, Template};
 use super::host::{Host, Model, Profile};
 use super::playout::{Playout, PlayoutPacket};
 use super::reflexive::{Locals, Reflexive};
+use super::turn::Relayed;
 
 /// A peer that has not finished DTLS by then is given up.
 const HALF_OPEN: Duration = Duration::from_secs(30);
 /// A connected peer that has not proven by STUN that it listens is given up (RFC 7675 section 5.1 allows 30 s).
 const CONSENT: Duration = Duration::from_secs(15);
+/// A relay between us and such a peer is doubted by then: two checks have failed, and there is time left to find another.
+const DOUBT: Duration = Duration::from_secs(8);
 /// Between two checks of a path that works (RFC 7675 section 5.1 has 5 s). A peer's own checks prove as much.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Candidates of the peer that are checked; browsers have a dozen.
 const REMOTE_CANDIDATES: usize = 64;
 /// Media lines of an offer that are read.
 const MEDIA_LINES: usize = 16;
+/// Relayed addresses of one peer connection that are remembered: each outlives an hour, unless its server fails.
+const RELAYED: usize = 8;
 /// Bytes that data channels may buffer: nobody uses them here.
 const SCTP_BUFFER: usize = 8 * 1024;
 
@@ -56,10 +61,18 @@ pub(super) struct Leg {
     /// Whether the peer's other candidates are left alone.
     relay_only: bool,
     remote_candidates: usize,
-    /// Addresses that ICE accepted, the newest last.
-    learnt: Vec<SocketAddr>,
+    /// Paths that ICE accepted, the newest last.
+    learnt: Vec<Path>,
+    /// Our relayed addresses, the newest last; those before it are gone.
+    relayed: Vec<SocketAddr>,
+    /// Which address of ours media leaves from.
+    source: Option<SocketAddr>,
+    /// The line that candidates belong to.
+    mid: Option<String>,
     opened: Instant,
     proven: Instant,
+    /// Since then, what lies between has been doubted.
+    pub(super) doubted: bool,
     connected: bool,
 }
 
@@ -70,6 +83,8 @@ pub(super) struct Answered {
     pub(super) trickle: Vec<CandidateInit>,
     /// The ufrag to listen for.
     pub(super) ufrag: String,
+    /// Where the peer's candidates say that it is.
+    pub(super) peers: Vec<IpAddr>,
 }
 
 impl Leg {
@@ -122,8 +137,12 @@ impl Leg {
             relay_only: profile.is_relay_only(),
             remote_candidates: 0,
             learnt: Vec::new(),
+            relayed: Vec::new(),
+            source: None,
+            mid: None,
             opened: now,
             proven: now,
+            doubted: false,
             connected: false,
         }
     }
@@ -162,6 +181,9 @@ impl Leg {
             *count += usize::from(usable);
             usable
         });
+        let peers =
+            sdp::attributes(&text, "candidate").filter_map(|candidate| candidate.split(' ').nth(4)?.parse().ok());
+        let peers = peers.collect();
         let parsed = SdpOffer::from_sdp_string(&text).map_err(|error| invalid(&error.to_string()))?;
         let answer = self.rtc.sdp_api().accept_offer(parsed).map_err(|error| invalid(&error.to_string()))?;
         self.remote = Some(remote);
@@ -189,6 +211,15 @@ impl Leg {
                 }
             }
         }
+        // str0m keeps candidates whose way is gone.
+        let text_of = |address: &SocketAddr| format!(" {} {} typ relay", address.ip(), address.port());
+        let gone: Vec<_> =
+            self.relayed.split_last().map(|(_, gone)| gone.iter().map(text_of).collect()).unwrap_or_default();
+        if !gone.is_empty() {
+            text =
+                sdp::retain_candidates(&text, |candidate| !gone.iter().any(|gone| candidate.contains(gone.as_str())));
+        }
+        self.mid = sdp::attribute(&text, "mid").map(str::to_owned);
         let (sdp, trickle) = match offer.style {
             OfferStyle::Complete => (sdp::with_end_of_candidates(&text), Vec::new()),
             OfferStyle::Trickle => {
@@ -196,11 +227,35 @@ impl Leg {
                 (sdp::retain_candidates(&text, |_| false), trickle)
             }
         };
-        Ok(Answered { sdp, trickle, ufrag: self.local.ufrag.clone() })
+        Ok(Answered { sdp, trickle, ufrag: self.local.ufrag.clone(), peers })
     }
 
-    /// Hands a trickled candidate to ICE.
-    pub(super) fn candidate(&mut self, init: &CandidateInit) -> Result<(), SignalFault> {
+    /// We have a relayed address now. Returns the candidate that the peer is to know, unless it does.
+    pub(super) fn add_relayed(&mut self, relayed: Relayed) -> Option<CandidateInit> {
+        if self.relayed.last() == Some(&relayed.address) {
+            return None;
+        }
+        if self.relayed.len() == RELAYED {
+            self.relayed.remove(0);
+        }
+        self.relayed.push(relayed.address);
+        let candidate = Candidate::relayed(relayed.address, relayed.base, "udp").ok()?;
+        let text = self.rtc.add_local_candidate(candidate)?.to_sdp_string();
+        Some(CandidateInit {
+            candidate: text,
+            sdp_mid: self.mid.clone(),
+            sdp_m_line_index: Some(0),
+            username_fragment: None,
+        })
+    }
+
+    /// Whether what the peer hears, or is to hear, goes by this relayed address.
+    pub(super) fn goes_by(&self, relayed: SocketAddr) -> bool {
+        if self.connected { self.source == Some(relayed) } else { self.relayed.contains(&relayed) }
+    }
+
+    /// Hands a trickled candidate to ICE; returns where it says that the peer is.
+    pub(super) fn candidate(&mut self, init: &CandidateInit) -> Result<Option<IpAddr>, SignalFault> {
         let stale = match (&init.username_fragment, &self.remote) {
             (Some(ufrag), Some(remote)) => *ufrag != remote.ufrag,
             _ => false,
@@ -209,13 +264,15 @@ impl Leg {
         match sdp::candidate_use(&init.candidate) {
             CandidateUse::Malformed => Err(SignalFault::about(&init.candidate, SignalFault::InvalidCandidate)),
             CandidateUse::Usable if !stale && !unwanted && self.remote_candidates < REMOTE_CANDIDATES => {
-                if let Ok(candidate) = Candidate::from_sdp_string(&init.candidate) {
+                let candidate = Candidate::from_sdp_string(&init.candidate).ok();
+                let peer = candidate.as_ref().map(|candidate| candidate.addr().ip());
+                if let Some(candidate) = candidate {
                     self.remote_candidates += 1;
                     self.rtc.add_remote_candidate(candidate);
                 }
-                Ok(())
+                Ok(peer)
             }
-            CandidateUse::Usable | CandidateUse::NotForUs => Ok(()),
+            CandidateUse::Usable | CandidateUse::NotForUs => Ok(None),
         }
     }
 
@@ -235,25 +292,42 @@ impl Leg {
             message.verify(password.as_bytes(), |key, payloads| host.crypto.sha1_hmac_provider.sha1_hmac(key, payloads))
         });
         if authentic {
-            self.proven = now;
+            (self.proven, self.doubted) = (now, false);
         }
         authentic
     }
 
-    /// ICE accepted a STUN message from `remote`.
-    pub(super) fn learn(&mut self, remote: SocketAddr) {
-        if !self.learnt.contains(&remote) {
+    /// ICE accepted a STUN message that came by `path`.
+    pub(super) fn learn(&mut self, path: Path) {
+        if !self.learnt.contains(&path) {
             if self.learnt.len() == PATHS_PER_SESSION {
                 self.learnt.remove(0);
             }
-            self.learnt.push(remote);
+            self.learnt.push(path);
+        }
+    }
+
+    /// The path that a datagram of ours goes by.
+    fn path_of(&self, transmit: &Transmit) -> Path {
+        let transport = match transmit.proto {
+            _ if self.relayed.contains(&transmit.source) => Transport::Relayed,
+            Protocol::Udp => Transport::Udp,
+            _ => Transport::Tcp,
+        };
+        Path { transport, remote: transmit.destination }
+    }
+
+    /// Media leaves from here.
+    pub(super) fn note_source(&mut self, transmit: &Transmit) {
+        if !self.relayed.is_empty() && classify(&transmit.contents) != Class::Stun {
+            self.source = Some(transmit.source);
         }
     }
 
     /// The transaction id of a check whose answer no learnt path would lead here.
     pub(super) fn check_into_the_unknown(&self, transmit: &Transmit) -> Option<[u8; 12]> {
         // Nearly everything that leaves is RTP, which does not begin with a zero.
-        if transmit.contents.first() != Some(&0) || self.learnt.contains(&transmit.destination) {
+        if transmit.contents.first() != Some(&0) || self.learnt.contains(&self.path_of(transmit)) {
             return None;
         }
         let peek = stun::peek(&transmit.contents)?;
@@ -302,6 +376,11 @@ impl Leg {
 
     pub(super) fn is_connected(&self) -> bool {
         self.connected
+    }
+
+    /// When to doubt what lies between, unless the peer does something.
+    pub(super) fn doubt_due(&self) -> Option<Instant> {
+        (!self.doubted).then(|| self.proven + DOUBT)
     }
 
     /// When this leg is given up, unless the peer does something.

@@ -4,7 +4,7 @@
 //! to a [`Drain`], so that nothing else can be put in before it has run dry. It owns no socket and reads no clock.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,9 +26,12 @@ pub use super::host::{Host, Model, Policy, PortRange, Profile};
 use super::leg::{Answered, Leg};
 use super::playout::{AudienceNote, PlayoutPacket};
 use super::reflexive::Locals;
+use super::turn::Relayed;
 
 /// How long media goes on after a WebSocket merely dropped, so that the client can resume.
 pub const GRACE: Duration = Duration::from_secs(10);
+/// How long an answer, or the end of our candidates, waits for a relayed one.
+pub const GATHERING: Duration = Duration::from_secs(2);
 /// Candidates that are kept before an offer comes.
 const EARLY_CANDIDATES: usize = 32;
 /// From the first half of a frame to the second, for who wants 10 ms at a time.
@@ -64,6 +67,25 @@ pub enum Input<'a> {
     Dropped,
     /// The client closed its WebSocket, or the server goes away.
     Closed,
+    /// An outside TURN server has given us this address.
+    Relayed(Relayed),
+    /// No outside TURN server has one for us now; it may come later.
+    Unrelayed,
+    /// This relayed address is gone; another may come.
+    RelayLost(SocketAddr),
+}
+
+/// What a session wants of the outside TURN servers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RelayWish {
+    /// A relayed address, or to be told of the one that it has.
+    Join,
+    /// None any more.
+    Leave,
+    /// That a peer at this address reaches it.
+    Permit(IpAddr),
+    /// To know whether the relayed address still works.
+    Doubt,
 }
 
 /// What comes out of a session.
@@ -81,6 +103,10 @@ pub enum Effect {
     Learn(Path),
     /// The peer connection is gone: its ufrags and paths mean nothing any more.
     Unroute,
+    /// Of the outside TURN servers, this is wanted.
+    Relay(RelayWish),
+    /// The client is to restart ICE: tell it of ICE servers afresh.
+    Renew,
     /// The audience of a voice changed.
     Audience(AudienceNote),
     /// Media connected, so long after the offer.
@@ -115,6 +141,21 @@ pub enum SessionState {
     Streaming,
 }
 
+/// How it stands with a relayed address from outside.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Relay {
+    /// There are no servers.
+    Off,
+    /// Nobody has asked.
+    Idle,
+    /// It was asked for; who needs it waits until then.
+    Awaited { until: Instant },
+    /// It may come, and nobody waits.
+    Late,
+    /// It is there.
+    There(Relayed),
+}
+
 /// One session.
 pub struct SessionCore {
     host: Arc<Host>,
@@ -122,6 +163,13 @@ pub struct SessionCore {
     locals: Locals,
     leg: Option<Leg>,
     early: Vec<CandidateInit>,
+    relay: Relay,
+    /// An offer whose answer waits for a relayed candidate.
+    held: Option<Offer>,
+    /// The client has not been told the end of our candidates.
+    unended: bool,
+    /// What its media went by is gone.
+    astray: bool,
     /// What the client wants to hear.
     wanted: Option<VoiceKey>,
     /// `generation_started` was sent; holds the number of ticks since.
@@ -192,6 +240,10 @@ impl SessionCore {
             locals: locals.into(),
             leg: None,
             early: Vec::new(),
+            relay: Relay::Off,
+            held: None,
+            unended: false,
+            astray: false,
             wanted: None,
             generation: None,
             dropped: None,
@@ -206,6 +258,13 @@ impl SessionCore {
             #[cfg(test)]
             bug: false,
         }
+    }
+
+    /// The same where there are outside TURN servers, so that a relayed candidate may be had.
+    #[must_use]
+    pub fn with_outside_relay(mut self) -> Self {
+        self.relay = Relay::Idle;
+        self
     }
 
     /// One mutation. The core stays borrowed until the returned [`Drain`] has run dry.
@@ -231,6 +290,9 @@ impl SessionCore {
                 Input::Attached => self.dropped = None,
                 Input::Dropped => self.dropped = Some(now),
                 Input::Closed => self.end(EndReason::Closed, now),
+                Input::Relayed(relayed) => self.relayed(relayed, now),
+                Input::Unrelayed => self.waits_no_more(now),
+                Input::RelayLost(address) => self.relay_lost(address, now),
             }
         }
         self.dirty = true;
@@ -261,7 +323,8 @@ impl SessionCore {
     /// Whether what the client sends should be answered sooner than a listener's reports: it connects, or hears itself.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.leg.as_ref().is_some_and(|leg| !leg.is_connected() || self.profile.model == Model::Echo)
+        let connects = self.leg.as_ref().is_some_and(|leg| !leg.is_connected() || self.profile.model == Model::Echo);
+        connects || self.held.is_some()
     }
 
     /// Packets of audio that went past str0m.
@@ -288,7 +351,7 @@ impl SessionCore {
             if !leg.accepts_stun(host, bytes, &input, now) {
                 return refuse();
             }
-            leg.learn(path.remote);
+            leg.learn(path);
             effects.push_back(Effect::Learn(path));
             let str0m::Input::Receive(_, receive) = input else { return };
             self.receive(receive, now);
@@ -308,7 +371,7 @@ impl SessionCore {
 
     fn client(&mut self, message: ClientMsg, now: Instant) {
         let done = match message {
-            ClientMsg::Offer(offer) => self.offer(&offer, now),
+            ClientMsg::Offer(offer) => self.take_offer(offer, now),
             ClientMsg::Candidate(Some(init)) => self.candidate(init),
             ClientMsg::Start(start) => self.start(&start.voice_id),
             ClientMsg::Stop => {
@@ -334,7 +397,101 @@ impl SessionCore {
         }
     }
 
+    /// Answers an offer, or holds it back until there is a relayed candidate for the answer.
+    fn take_offer(&mut self, offer: Offer, now: Instant) -> Result<(), SignalFault> {
+        if self.relay == Relay::Idle {
+            self.relay = Relay::Awaited { until: now + GATHERING };
+            self.effects.push_back(Effect::Relay(RelayWish::Join));
+        }
+        // Who offers again does not wait: the answers come in order.
+        let in_turn = self.held.is_none();
+        self.answer_held(now);
+        if matches!(self.relay, Relay::Awaited { .. }) && offer.style == OfferStyle::Complete && in_turn {
+            self.held = Some(offer);
+            return Ok(());
+        }
+        self.offer(&offer, now)
+    }
+
+    fn answer_held(&mut self, now: Instant) {
+        if let Some(offer) = self.held.take()
+            && let Err(fault) = self.offer(&offer, now)
+        {
+            self.say(fault.into());
+        }
+    }
+
+    /// A relayed address is there.
+    fn relayed(&mut self, relayed: Relayed, now: Instant) {
+        if self.relay == Relay::Off {
+            return;
+        }
+        let known = self.relay == Relay::There(relayed);
+        self.relay = Relay::There(relayed);
+        let candidate = self.leg.as_mut().and_then(|leg| leg.add_relayed(relayed));
+        if self.unended {
+            if let Some(candidate) = candidate {
+                self.say(ServerMsg::IceCandidate { candidate: Some(candidate) });
+            }
+            self.end_candidates();
+        } else if self.held.is_none() && !known {
+            // The client has its answer, and learns of this one by the next only.
+            let missing = self.leg.as_ref().is_some_and(|leg| !leg.is_connected());
+            if missing || self.astray {
+                self.effects.push_back(Effect::Renew);
+            }
+        }
+        self.astray = false;
+        self.answer_held(now);
+    }
+
+    /// What waits for a relayed address waits no longer.
+    fn waits_no_more(&mut self, now: Instant) {
+        if matches!(self.relay, Relay::Awaited { .. }) {
+            self.relay = Relay::Late;
+        }
+        self.end_candidates();
+        self.answer_held(now);
+    }
+
+    fn relay_lost(&mut self, address: SocketAddr, now: Instant) {
+        if !matches!(self.relay, Relay::There(relayed) if relayed.address == address) {
+            return;
+        }
+        self.relay = Relay::Awaited { until: now + GATHERING };
+        self.astray = self.leg.as_ref().is_some_and(|leg| leg.goes_by(address));
+    }
+
+    fn end_candidates(&mut self) {
+        if std::mem::take(&mut self.unended) {
+            self.say(ServerMsg::IceCandidate { candidate: None });
+        }
+    }
+
+    /// The session wants no relayed address any more.
+    fn leave_relay(&mut self) {
+        (self.held, self.unended, self.astray) = (None, false, false);
+        if !matches!(self.relay, Relay::Off | Relay::Idle) {
+            self.relay = Relay::Idle;
+            self.effects.push_back(Effect::Relay(RelayWish::Leave));
+        }
+    }
+
+    fn expect_peers(&mut self, peers: impl IntoIterator<Item = IpAddr>) {
+        if self.relay != Relay::Off {
+            self.effects.extend(peers.into_iter().map(|ip| Effect::Relay(RelayWish::Permit(ip))));
+        }
+    }
+
     fn offer(&mut self, offer: &Offer, now: Instant) -> Result<(), SignalFault> {
+        let answered = self.negotiate(offer, now);
+        if self.leg.is_none() {
+            self.leave_relay();
+        }
+        answered
+    }
+
+    fn negotiate(&mut self, offer: &Offer, now: Instant) -> Result<(), SignalFault> {
         let fingerprint = sdp::attribute(&offer.sdp, "fingerprint")
             .ok_or_else(|| SignalFault::InvalidSdp("no DTLS fingerprint".into()))?;
         let known = self.leg.take_if(|leg| leg.is_with(fingerprint, &offer.sdp));
@@ -342,18 +499,26 @@ impl SessionCore {
         let mut leg = known.unwrap_or_else(|| {
             Leg::new(&self.host, self.profile, &self.locals, (fingerprint, sdp::origin(&offer.sdp)), now)
         });
+        if let Relay::There(relayed) = self.relay {
+            leg.add_relayed(relayed);
+            if !rebuilt && leg.goes_by(relayed.address) {
+                // Who restarts ICE may have lost its way.
+                self.effects.push_back(Effect::Relay(RelayWish::Doubt));
+            }
+        }
         let answered = leg.accept(&self.host, self.profile.model, offer, now);
         // A refused offer leaves the peer connection as it was, unless that was only being made.
         if answered.is_ok() || !rebuilt {
             let goes_on = answered.is_ok() || leg.is_connected();
             // A rebuilt PeerConnection: the old leg's end is not worth a goodbye, its peer is gone.
-            self.drop_leg();
+            self.unroute();
             self.leg = Some(leg);
             if !goes_on {
-                self.drop_leg();
+                self.unroute();
             }
         }
-        let Answered { sdp, trickle, ufrag } = answered?;
+        let Answered { sdp, trickle, ufrag, peers } = answered?;
+        self.expect_peers(peers);
         // Another length of packets may want another cut of what plays.
         self.play();
         self.effects.push_back(Effect::Register(ufrag));
@@ -369,15 +534,20 @@ impl SessionCore {
                 for init in trickle {
                     self.say(ServerMsg::IceCandidate { candidate: Some(init) });
                 }
-                self.say(ServerMsg::IceCandidate { candidate: None });
+                self.unended = true;
+                if !matches!(self.relay, Relay::Awaited { .. }) {
+                    self.end_candidates();
+                }
             }
         }
         Ok(())
     }
 
     fn candidate(&mut self, init: CandidateInit) -> Result<(), SignalFault> {
-        if let Some(leg) = &mut self.leg {
-            return leg.candidate(&init);
+        if let Some(leg) = self.leg.as_mut().filter(|_| self.held.is_none()) {
+            let peer = leg.candidate(&init)?;
+            self.expect_peers(peer);
+            return Ok(());
         }
         if sdp::candidate_use(&init.candidate) == sdp::CandidateUse::Malformed {
             return Err(SignalFault::about(&init.candidate, SignalFault::InvalidCandidate));
@@ -390,7 +560,7 @@ impl SessionCore {
 
     fn start(&mut self, voice_id: &str) -> Result<(), SignalFault> {
         let voice = self.host.voice(voice_id).ok_or_else(|| SignalFault::about(voice_id, SignalFault::UnknownVoice))?;
-        if self.leg.is_none() {
+        if self.leg.is_none() && self.held.is_none() {
             return Err(SignalFault::NoSession);
         }
         if self.profile.model == Model::Echo {
@@ -477,6 +647,16 @@ impl SessionCore {
             self.drop_leg();
             return None;
         }
+        if self.doubt_due().is_some_and(|due| now >= due) {
+            if let Some(leg) = &mut self.leg {
+                leg.doubted = true;
+            }
+            self.effects.push_back(Effect::Relay(RelayWish::Doubt));
+        }
+        if matches!(self.relay, Relay::Awaited { until } if now >= until) {
+            self.waits_no_more(now);
+            (self.pace, self.rest) = (Pace::Behind, None);
+        }
         let (_, half) = self.half.take_if(|(due, _)| now >= *due)?;
         self.send(half, now)
     }
@@ -498,11 +678,21 @@ impl SessionCore {
             }
             self.effects.extend(goodbye);
         }
+        self.held = None;
         self.drop_leg();
         self.effects.push_back(Effect::Ended(reason));
     }
 
     fn drop_leg(&mut self) {
+        self.unroute();
+        // An offer that waits is for another peer connection.
+        if self.held.is_none() {
+            self.leave_relay();
+        }
+    }
+
+    /// The peer connection goes, and perhaps another comes.
+    fn unroute(&mut self) {
         if let Some(mut leg) = self.leg.take() {
             self.end_generation(&leg);
             leg.playout.abandon(|note| self.effects.push_back(Effect::Audience(note)));
@@ -573,12 +763,22 @@ impl SessionCore {
         if slow { at + PATIENCE } else { at }
     }
 
+    /// When the way by the relay is in doubt, for want of proof that the peer listens.
+    fn doubt_due(&self) -> Option<Instant> {
+        let Relay::There(relayed) = self.relay else { return None };
+        self.leg.as_ref().filter(|leg| leg.is_connected() && leg.goes_by(relayed.address)).and_then(Leg::doubt_due)
+    }
+
     /// When a tick is wanted, beside what str0m wants.
     fn deadline(&self) -> Option<Instant> {
         let leg = self.leg.as_ref().map(Leg::deadline);
         let grace = self.dropped.map(|at| at + GRACE);
         let half = self.half.as_ref().map(|(due, _)| *due);
-        leg.into_iter().chain(grace).chain(half).min()
+        let gathering = match self.relay {
+            Relay::Awaited { until } => Some(until),
+            _ => None,
+        };
+        leg.into_iter().chain(grace).chain(half).chain(gathering).chain(self.doubt_due()).min()
     }
 }
 
@@ -638,6 +838,7 @@ impl Drain<'_> {
                         Ok(learnt) => template = learnt.or(template),
                         Err(Distrust) => apply(Effect::LongWay),
                     }
+                    leg.note_source(&transmit);
                     apply(Effect::Transmit(leg.express.complete(transmit)));
                 }
                 Ok(Output::Event(event)) => {

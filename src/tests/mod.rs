@@ -14,6 +14,7 @@ mod floors;
 mod hostile;
 mod idle;
 mod lengths;
+mod outside;
 mod paths;
 mod protocol;
 mod relay;

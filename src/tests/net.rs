@@ -18,7 +18,8 @@ use crate::engine::caller::{Caller, CallerEffect, CallerHost};
 use crate::engine::deadline::{Beat, DeadlineQueue};
 use crate::engine::demux::{Demux, DropReason, Path, Transport};
 use crate::engine::playout::AudienceNote;
-use crate::engine::session::{Effect, EndReason, Host, Input, Model, Profile, SessionCore, SessionState};
+use crate::engine::session::{Effect, EndReason, Host, Input, Model, Profile, RelayWish, SessionCore, SessionState};
+use crate::engine::turn::Relayed;
 use crate::wire::classify::{Class, classify};
 use crate::wire::ids::SessionKey;
 use crate::wire::media::{FRAME_TICKS, MediaTime};
@@ -212,6 +213,12 @@ pub struct Record {
     pub goodbyes: usize,
     /// Lines that the server wanted a key frame on.
     pub keyframes_wanted: Vec<Mid>,
+    /// Addresses that outside TURN servers gave.
+    pub relayed: Vec<SocketAddr>,
+    /// What the session wanted of outside TURN servers.
+    pub wishes: Vec<RelayWish>,
+    /// How often the client was to restart ICE.
+    pub renewals: usize,
     /// When the peer connection went away.
     pub unrouted: Vec<Instant>,
     /// How and when the session ended.
@@ -247,6 +254,10 @@ pub struct Net {
     still: u32,
     drops: BTreeMap<DropReason, u64>,
     story: Vec<String>,
+    /// Relayed addresses of ours at outside servers that work.
+    relayed: Vec<SocketAddr>,
+    /// Nothing passes between the server's own address and anybody.
+    blocked: bool,
 }
 
 impl Net {
@@ -271,6 +282,8 @@ impl Net {
             still: 0,
             drops: BTreeMap::new(),
             story: Vec::new(),
+            relayed: Vec::new(),
+            blocked: false,
         }
     }
 
@@ -337,6 +350,34 @@ impl Net {
         let addr = self.next_addr();
         let (caller, offer) = Caller::echoer(&self.callers, addr, self.now);
         self.seat(Profile::new(Model::Echo, sdk), false, (Transport::Udp, addr), caller, &offer)
+    }
+
+    /// A listener of a server that has outside TURN servers, whose offer may trickle.
+    pub fn listener_with_outside_relay(&mut self, trickles: bool) -> Who {
+        let addr = self.next_addr();
+        let (caller, offer) = Caller::listener(&self.callers, addr, self.now);
+        let profile = Profile::new(Model::Speaker, false);
+        let core = SessionCore::new(self.host.clone(), profile, vec![SERVER]).with_outside_relay();
+        self.seat_core(core, trickles, (Transport::Udp, addr), caller, &offer)
+    }
+
+    /// An outside server gives a session this address; it works until it is lost.
+    pub fn relay(&mut self, who: Who, address: SocketAddr) {
+        self.relayed.push(address);
+        self.seats[who.0].record.relayed.push(address);
+        let base = SocketAddr::from(([192, 0, 2, 77], 9_999));
+        self.socket(who, Input::Relayed(Relayed { address, base }));
+    }
+
+    /// The address works no more, and the session is told.
+    pub fn lose_relay(&mut self, who: Who, address: SocketAddr) {
+        self.relayed.retain(|known| *known != address);
+        self.socket(who, Input::RelayLost(address));
+    }
+
+    /// From now on, nobody reaches the server's own address.
+    pub fn block(&mut self) {
+        self.blocked = true;
     }
 
     /// A listener who is connected and hears `voice` from now on.
@@ -477,8 +518,12 @@ impl Net {
 
     /// A datagram comes to a session, past the demultiplexer.
     pub fn force(&mut self, who: Who, from: SocketAddr, bytes: &[u8]) {
-        let path = Path { transport: Transport::Udp, remote: from };
-        self.session(who, Input::Datagram { path, destination: SERVER, bytes });
+        self.force_by(who, Path { transport: Transport::Udp, remote: from }, SERVER, bytes);
+    }
+
+    /// The same by any path, to any address of ours.
+    pub fn force_by(&mut self, who: Who, path: Path, destination: SocketAddr, bytes: &[u8]) {
+        self.session(who, Input::Datagram { path, destination, bytes });
     }
 
     /// Lets time pass, from event to event.
@@ -615,8 +660,19 @@ impl Net {
         caller: Caller,
         offer: &str,
     ) -> Who {
-        let who = Who(self.seats.len());
         let core = SessionCore::new(self.host.clone(), profile, vec![SERVER]);
+        self.seat_core(core, trickles, (transport, addr), caller, offer)
+    }
+
+    fn seat_core(
+        &mut self,
+        core: SessionCore,
+        trickles: bool,
+        (transport, addr): (Transport, SocketAddr),
+        caller: Caller,
+        offer: &str,
+    ) -> Who {
+        let who = Who(self.seats.len());
         let record = Record::default();
         self.seats.push(Seat {
             core,
@@ -743,10 +799,16 @@ impl Net {
         let record = &mut self.seats[who.0].record;
         match effect {
             Effect::Transmit(transmit) => {
-                assert_eq!(transmit.source, SERVER, "sent from an address that is not ours");
+                let relayed = transmit.source != SERVER;
+                if relayed && !self.relayed.contains(&transmit.source) {
+                    // What leaves by a relay that is gone goes nowhere, and what leaves from nowhere is a bug.
+                    let known = record.relayed.contains(&transmit.source);
+                    return assert!(known, "sent from an address that is not ours: {}", transmit.source);
+                }
                 assert_eq!(transmit.proto, self.seats[who.0].transport.protocol());
-
-                self.post(who, false, SERVER, transmit.destination, &transmit.contents);
+                if relayed || !self.blocked {
+                    self.post(who, false, transmit.source, transmit.destination, &transmit.contents);
+                }
             }
             Effect::Client(message) => self.hear_message(who, message),
             Effect::Register(ufrag) => {
@@ -772,6 +834,8 @@ impl Net {
                 record.refused += 1;
                 *self.drops.entry(reason).or_default() += 1;
             }
+            Effect::Relay(wish) => record.wishes.push(wish),
+            Effect::Renew => record.renewals += 1,
             Effect::LongWay => panic!("our SRTP is not str0m's\n{}", self.story()),
             Effect::Ended(reason) => {
                 record.ended = Some((reason, now));
@@ -857,7 +921,7 @@ impl Net {
 
     fn arrive(&mut self, flight: &Flight) {
         let Flight { from, to, transport, bytes, .. } = flight;
-        if *to != SERVER {
+        if *to != SERVER && !self.relayed.contains(to) {
             if let Some(place) = self.seats.iter().position(|seat| seat.addr == *to) {
                 // An error is the caller's own affair: it shows by what it hears no more.
                 let Seat { caller, local, .. } = &mut self.seats[place];
@@ -866,11 +930,15 @@ impl Net {
             }
             return;
         }
-        let path = Path { transport: *transport, remote: *from };
+        let relayed = *to != SERVER;
+        if !relayed && self.blocked {
+            return;
+        }
+        let path = Path { transport: if relayed { Transport::Relayed } else { *transport }, remote: *from };
         match self.demux.route(path, bytes) {
             Ok(key) => {
                 let who = Who(usize::try_from(key.0).expect("a place"));
-                self.session(who, Input::Datagram { path, destination: SERVER, bytes });
+                self.session(who, Input::Datagram { path, destination: *to, bytes });
             }
             Err(reason) => *self.drops.entry(reason).or_default() += 1,
         }
