@@ -20,8 +20,8 @@ const OURS: &str = "voxcast";
 
 /// Crates whose ordinary news is one line per packet or peer.
 const QUIET: [&str; 5] = ["str0m", "is", "dimpl", "sctp_proto", "actix_server"];
-/// Crates that warn of what strangers send: a line for each of their datagrams.
-const MUTE: [&str; 1] = ["stun_types"];
+/// Crates that warn of what strangers send: a line for each of their datagrams, or of their candidates.
+const MUTE: [&str; 4] = ["stun_types", "stun_proto", "turn_types", "turn_client_proto"];
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

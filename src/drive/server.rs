@@ -47,6 +47,7 @@ use super::providers;
 use super::reflexive::Outside;
 use super::rtp_ports::RtpPorts;
 use super::tcp::{MediaListener, Reception, Room, Service, accept};
+use super::turn::{self, TurnServers};
 use super::udp::{MediaPort, MediaSocket, bind_all, listen_all};
 use super::worker::{Play, Retire, Sockets, Worker};
 
@@ -170,7 +171,7 @@ impl Server {
             relay,
             outside: outside.clone(),
             rtp_ports: RtpPorts::new(&addresses, [Some(media_port), relay_port].into_iter().flatten().collect(), ours),
-            turn: None,
+            turn: outside_turn(config, &ice_servers, &serving, clock),
         };
         let mut workers = Vec::with_capacity(sockets.len());
         let relay_sockets = relay_sockets.into_iter().chain(std::iter::repeat_with(Vec::new));
@@ -343,6 +344,21 @@ fn ice_servers(clock: Clock, parts: Option<&RelayParts>, relay: Option<RelayPort
         stun: config.stun_servers.clone(),
         shared,
     }
+}
+
+/// The outside TURN servers by which our own sessions are reached, unless nobody told us of any.
+fn outside_turn(
+    config: &Config,
+    ice_servers: &IceServers,
+    serving: &watch::Receiver<Serving>,
+    clock: Clock,
+) -> Option<TurnServers> {
+    if config.ice_sources.is_empty() {
+        return None;
+    }
+    let (tell, servers) = watch::channel(Vec::new());
+    actix::spawn(turn::provide(ice_servers.clone(), serving.clone(), clock, tell));
+    Some(servers)
 }
 
 /// A secret of this run.

@@ -20,12 +20,15 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use crate::engine::demux::{Path, Transport};
+use crate::engine::ice_servers::{Asker, IceServers};
+use crate::engine::providers::Serving;
 use crate::engine::session::{Input, RelayWish};
 use crate::engine::stream::Stream;
-use crate::engine::turn::{Gone, Relayed, ShardEffect, ShardId, Shards, TurnServer, TurnTransport};
+use crate::engine::turn::{Gone, Relayed, ShardEffect, ShardId, Shards, TurnServer, TurnTransport, servers_of};
 use crate::wire::framing::Framing;
 use crate::wire::ids::SessionKey;
 
+use super::clock::Clock;
 use super::hub::Hub;
 use super::seat::{Origin, Seat};
 use super::tcp::limit;
@@ -44,6 +47,41 @@ const GOODBYE: Duration = Duration::from_millis(500);
 
 /// The outside TURN servers of the moment, the best first, for all workers.
 pub type TurnServers = watch::Receiver<Vec<TurnServer>>;
+
+/// What we are called at servers that share a secret with us.
+const NAME: &str = "voxcast";
+/// Credentials that should have been renewed already are looked at so often.
+const RENEWAL: Duration = Duration::from_secs(5);
+
+/// Keeps the list of outside TURN servers as the providers have them, with credentials of our own, for as long as anybody listens.
+pub async fn provide(
+    ice_servers: IceServers,
+    mut serving: watch::Receiver<Serving>,
+    clock: Clock,
+    tell: watch::Sender<Vec<TurnServer>>,
+) {
+    // Our own relay leads to nothing but ourselves.
+    let others = IceServers { relay: None, ..ice_servers };
+    loop {
+        let offer = serving.borrow_and_update().offer.clone();
+        let now = clock.now();
+        let told = others.of(&offer, Asker { user: NAME, host: None, policy: None }, now);
+        let list = servers_of(&told.servers, told.end);
+        tell.send_if_modified(|known| std::mem::replace(known, list.clone()) != list);
+        let renewal = told.end.map(|end| others.renewal(end).max(now + RENEWAL));
+        let renewed = async {
+            match renewal {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = serving.changed() => if changed.is_err() { return },
+            () = renewed => {}
+            () = tell.closed() => return,
+        }
+    }
+}
 
 /// Where a shard's messages leave.
 enum Way {
@@ -131,6 +169,21 @@ impl Outlets {
 
 /// Lets the shards do something, and does what they want.
 fn put<T>(hub: &Hub, work: impl FnOnce(&mut Shards, Instant, &mut dyn FnMut(ShardEffect<'_>)) -> T) -> T {
+    let (done, _) = act(hub, work);
+    rearm(&hub.turn);
+    done
+}
+
+/// The time when shards want something may be another.
+fn rearm(turn: &Outlets) {
+    let deadline = turn.shards.borrow().deadline();
+    if turn.armed.replace(deadline) != deadline {
+        turn.rearmed.notify_one();
+    }
+}
+
+/// The same without a look at the time; tells how many messages went to servers.
+fn act<T>(hub: &Hub, work: impl FnOnce(&mut Shards, Instant, &mut dyn FnMut(ShardEffect<'_>)) -> T) -> (T, usize) {
     let turn = &hub.turn;
     let now = hub.clock.now();
     let mut data = Vec::new();
@@ -157,13 +210,6 @@ fn put<T>(hub: &Hub, work: impl FnOnce(&mut Shards, Instant, &mut dyn FnMut(Shar
         ShardEffect::Without { session } => turn.want(Chore::Without(session)),
         ShardEffect::Lost { session, relayed } => turn.want(Chore::Lost(session, relayed)),
     });
-    // A packet that went as it was moves no deadline.
-    if messages != 1 || !data.is_empty() {
-        let deadline = turn.shards.borrow().deadline();
-        if turn.armed.replace(deadline) != deadline {
-            turn.rearmed.notify_one();
-        }
-    }
     for (destination, remote, bytes) in data {
         hub.metrics.received(bytes.len());
         let origin = Origin { path: Path { transport: Transport::Relayed, remote }, via: None, destination };
@@ -171,7 +217,7 @@ fn put<T>(hub: &Hub, work: impl FnOnce(&mut Shards, Instant, &mut dyn FnMut(Shar
             hub.metrics.drop(reason);
         }
     }
-    done
+    (done, messages)
 }
 
 /// Hands a message to the shard's socket. What the system has no room for is lost, as on the way.
@@ -236,7 +282,11 @@ pub fn wish(hub: &Hub, session: SessionKey, client: IpAddr, wish: RelayWish) {
 /// Sends a datagram of a session from its relayed address.
 pub fn send(hub: &Hub, transmit: &Transmit) {
     let Transmit { source, destination, contents, .. } = transmit;
-    let sent = put(hub, |shards, now, apply| shards.send(*source, *destination, contents, now, apply));
+    let (sent, messages) = act(hub, |shards, now, apply| shards.send(*source, *destination, contents, now, apply));
+    // A packet that goes as it is, as nearly all do, moves no deadline.
+    if messages != 1 {
+        rearm(&hub.turn);
+    }
     if sent.is_err() {
         hub.metrics.unsent("no_permission");
     }
@@ -345,6 +395,8 @@ async fn connect_to(hub: &Rc<Hub>, shard: ShardId, server: &TurnServer, remote: 
         let any: IpAddr = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind((any, 0)).await?;
         socket.connect(remote).await?;
+        // The runtime takes none at its word before that, and the first message would come half a second later.
+        socket.writable().await?;
         let (local, socket) = (socket.local_addr()?, Rc::new(socket));
         let reading = actix::spawn(read_datagrams(hub.clone(), shard, socket.clone()));
         ready(hub, shard, Way::Udp(socket, reading), (local, remote));

@@ -347,6 +347,7 @@ impl Handler<ToClient> for Ws {
                 }
                 ctx.text(message.to_json());
             }
+            ToClient::Renew if self.ending.is_none() => self.renew(ctx),
             ToClient::Say(_) | ToClient::Renew => {}
             ToClient::Replaced => {
                 self.close(REPLACED, Ending::Replaced, ctx);

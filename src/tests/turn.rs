@@ -988,11 +988,11 @@ fn an_old_allocation_takes_no_newcomers_and_goes_with_its_last_session() {
     assert_eq!(scene.at("one").relay.len(), 1);
     // The same before the credentials end.
     let mut scene = Scene::one(TurnTransport::Udp);
-    let until = Some(zero() + secs(1_000));
+    let until = Some(zero() + secs(1_200));
     let ending = TurnServer { until, ..scene.server("one", TurnTransport::Udp) };
     scene.set_servers(vec![ending]);
     let first = scene.ready(1);
-    scene.run_for(secs(690));
+    scene.run_for(secs(890));
     assert_eq!(scene.ready(2), first);
     scene.run_for(secs(20));
     let renewed = vec![scene.server("one", TurnTransport::Udp)];
@@ -1000,6 +1000,15 @@ fn an_old_allocation_takes_no_newcomers_and_goes_with_its_last_session() {
     assert_ne!(scene.ready(3), first);
     scene.run_for(secs(1_000));
     assert_eq!((scene.closes(), scene.ready(1)), (vec![], first), "who has it keeps it past the end");
+    // Of a minute, three quarters are good for newcomers.
+    let mut scene = Scene::one(TurnTransport::Udp);
+    let short = TurnServer { until: Some(zero() + secs(60)), ..scene.server("one", TurnTransport::Udp) };
+    scene.set_servers(vec![short]);
+    let first = scene.ready(1);
+    scene.run_for(secs(44));
+    assert_eq!(scene.ready(2), first);
+    scene.run_for(secs(1));
+    assert_ne!(scene.ready(3), first);
     // And nobody is sent where the credentials have ended.
     let mut scene = Scene::one(TurnTransport::Udp);
     let ended = TurnServer { until: Some(zero()), ..scene.server("one", TurnTransport::Udp) };

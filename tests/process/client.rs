@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 use voxcast::engine::caller::{Caller, CallerEffect, CallerHost};
 use voxcast::wire::framing::Framing;
+use voxcast::wire::sdp;
 
 use super::heard::Heard;
 use super::server::{PATIENCE, TOKEN, now};
@@ -150,6 +151,23 @@ pub struct Listener {
     connected: bool,
     caller: Caller,
     link: Link,
+    /// The server's relayed addresses, where nothing else lets anything through.
+    only: Option<Vec<SocketAddr>>,
+}
+
+/// `answer` with none but relayed candidates of the server, and their addresses.
+fn relayed(answer: &str) -> (String, Vec<SocketAddr>) {
+    let mut addresses = Vec::new();
+    let text = sdp::retain_candidates(answer, |candidate| {
+        let words: Vec<_> = candidate.split(' ').collect();
+        let relayed = sdp::is_relayed(candidate);
+        if relayed {
+            let (ip, port) = (words[4].parse().expect("an address"), words[5].parse().expect("a port"));
+            addresses.push(SocketAddr::new(ip, port));
+        }
+        relayed
+    });
+    (text, addresses)
 }
 
 /// What carries a listener's datagrams.
@@ -217,7 +235,18 @@ impl Listener {
         let udp = UdpSocket::bind((own, 0)).expect("a port is free");
         udp.set_read_timeout(Some(MOMENT)).expect("a timeout");
         let (caller, offer) = Caller::listener(&CallerHost::default(), udp.local_addr().expect("bound"), now());
-        Self::join((socket, session), Link::Udp(udp), caller, &offer)
+        Self::join((socket, session), (Link::Udp(udp), false), caller, &offer)
+    }
+
+    /// The same from a network that lets nothing through but what the server's relays send.
+    pub fn connect_by_relays(server: SocketAddr) -> Self {
+        let (socket, acknowledged) = Socket::greeted(server);
+        let session = acknowledged["session_id"].as_str().expect("text").to_owned();
+        let own = socket.ws.get_ref().local_addr().expect("connected").ip();
+        let udp = UdpSocket::bind((own, 0)).expect("a port is free");
+        udp.set_read_timeout(Some(MOMENT)).expect("a timeout");
+        let (caller, offer) = Caller::listener(&CallerHost::default(), udp.local_addr().expect("bound"), now());
+        Self::join((socket, session), (Link::Udp(udp), true), caller, &offer)
     }
 
     /// Greets, offers, and connects by this connection to the media port.
@@ -227,21 +256,32 @@ impl Listener {
         stream.set_read_timeout(Some(MOMENT)).expect("a timeout");
         let local = stream.local_addr().expect("connected");
         let (caller, offer) = Caller::listener_by_tcp(&CallerHost::default(), local, now());
-        let mut listener = Self::join((socket, session), Link::Tcp(stream, BytesMut::new()), caller, &offer);
+        let mut listener = Self::join((socket, session), (Link::Tcp(stream, BytesMut::new()), false), caller, &offer);
         // A machine that is too busy for 100 ms is told what is new.
         listener.heard.may_miss = true;
         listener
     }
 
-    fn join((mut socket, session): (Socket, String), link: Link, mut caller: Caller, offer: &str) -> Self {
+    fn join(
+        (mut socket, session): (Socket, String),
+        (link, by_relays): (Link, bool),
+        mut caller: Caller,
+        offer: &str,
+    ) -> Self {
         socket.say(&json!({"type": "webrtc_offer", "sdp": offer}));
         let answer = socket.hear();
         assert_eq!(answer["type"], "webrtc_answer", "{answer}");
         let answer = answer["sdp"].as_str().expect("text").to_owned();
-        caller.accept(&answer).expect("an answer");
-        let heard = Heard::default();
+        let (text, only) = if by_relays {
+            let (text, only) = relayed(&answer);
+            (text, Some(only))
+        } else {
+            (answer.clone(), None)
+        };
+        caller.accept(&text).expect("an answer");
+        let (heard, said) = (Heard::default(), Vec::new());
         let mut listener =
-            Self { socket, session, answer, heard, said: Vec::new(), closed: false, connected: false, caller, link };
+            Self { socket, session, answer, heard, said, closed: false, connected: false, caller, link, only };
         assert!(listener.until(|listener| listener.connected), "never connected");
         listener
     }
@@ -256,7 +296,11 @@ impl Listener {
         );
         let answer =
             self.said.remove(self.said.iter().position(|message| message["type"] == "webrtc_answer").expect("it came"));
-        self.caller.accept(answer["sdp"].as_str().expect("text")).expect("an answer");
+        let mut text = answer["sdp"].as_str().expect("text").to_owned();
+        if let Some(only) = &mut self.only {
+            (text, *only) = relayed(&text);
+        }
+        self.caller.accept(&text).expect("an answer");
     }
 
     pub fn start(&mut self, voice: &str) {
@@ -295,9 +339,11 @@ impl Listener {
         let end = now() + PATIENCE;
         let local = self.link.local();
         while now() < end {
-            let Self { caller, link, heard, connected, closed, .. } = self;
+            let Self { caller, link, heard, connected, closed, only, .. } = self;
+            let passes = |remote: SocketAddr| only.as_ref().is_none_or(|only| only.contains(&remote));
             // A peer connection that has ended says so by `closed`.
             let ran = caller.run(now(), |effect| match effect {
+                CallerEffect::Transmit(transmit) if !passes(transmit.destination) => {}
                 CallerEffect::Transmit(transmit) => link.send(transmit.destination, &transmit.contents),
                 CallerEffect::Connected => *connected = true,
                 CallerEffect::Packet(packet) => heard.packet(&packet),
@@ -308,11 +354,17 @@ impl Listener {
             if done(self) {
                 return true;
             }
-            if let Some((source, bytes)) = self.link.receive() {
+            let passes = |remote: &SocketAddr| self.only.as_ref().is_none_or(|only| only.contains(remote));
+            if let Some((source, bytes)) = self.link.receive().filter(|(source, _)| passes(source)) {
                 drop(self.caller.receive(source, local, &bytes, now()));
             }
             self.said.extend(self.socket.poll());
         }
         false
     }
+}
+
+/// The offer of a listener that will never connect.
+pub fn offer_of_a_listener() -> String {
+    Caller::listener(&CallerHost::default(), SocketAddr::from(([192, 0, 2, 1], 50_000)), now()).1
 }

@@ -13,4 +13,5 @@ mod server;
 mod signalling;
 mod sound;
 mod tcp;
+mod turn;
 mod workers;

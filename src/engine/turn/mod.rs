@@ -22,6 +22,7 @@ pub use shards::{
 };
 
 use crate::wire::ice_url::{IceUrl, Scheme, UrlTransport};
+use crate::wire::signal::IceServer;
 
 use super::credentials::Credentials;
 use super::relay::is_virtual;
@@ -78,12 +79,21 @@ impl TurnServer {
         let Credentials { username, credential } = credentials;
         Some(Self { transport, host: url.host.clone(), port: url.port, username, credential, until })
     }
+}
 
-    /// Whether both are the same place, whatever we are known by there.
-    #[must_use]
-    pub fn is_at(&self, other: &Self) -> bool {
-        (self.transport, &self.host, self.port) == (other.transport, &other.host, other.port)
-    }
+/// Servers that are turned to, at most: the best stand first.
+const SERVERS: usize = 8;
+
+/// The servers among what a client would be told, in their order.
+#[must_use]
+pub fn servers_of(servers: &[IceServer], until: Option<Instant>) -> Vec<TurnServer> {
+    let of = |server: &IceServer| {
+        let credentials = server.username.clone().zip(server.credential.clone());
+        let credentials = credentials.map(|(username, credential)| Credentials { username, credential });
+        let url = |url: &String| TurnServer::new(&url.parse().ok()?, credentials.clone()?, until);
+        server.urls.iter().filter_map(url).collect::<Vec<_>>()
+    };
+    servers.iter().flat_map(of).take(SERVERS).collect()
 }
 
 /// Whether a peer at this address may be asked a permission for. Strangers name the addresses: none of them is to make a server send
@@ -120,8 +130,32 @@ mod tests {
         }
         let text = format!("{udp:?}");
         assert!(!text.contains("ann") && !text.contains("north") && text.contains("2001:db8::1"), "{text}");
-        let elsewhere = TurnServer { credential: "south".into(), ..udp.clone() };
-        assert!(udp.is_at(&elsewhere) && !udp.is_at(&tls));
+    }
+
+    #[test]
+    fn servers_are_those_of_a_client_that_relay_and_know_us() {
+        let of = |urls: &[&str], name: Option<&str>| IceServer {
+            urls: urls.iter().map(|url| (*url).to_owned()).collect(),
+            username: name.map(str::to_owned),
+            credential: name.map(str::to_owned),
+        };
+        let told = [
+            of(&["stun:a"], None),
+            of(&["turn:nobody"], None),
+            of(&["turn:a?transport=udp", "nonsense", "stun:a", "turns:a:443?transport=tcp"], Some("ann")),
+            of(&["turn:b?transport=tcp"], Some("bob")),
+        ];
+        let found = servers_of(&told, None);
+        let places: Vec<_> =
+            found.iter().map(|server| (server.transport, &*server.host, server.port, &*server.username)).collect();
+        let expected = [
+            (TurnTransport::Udp, "a", 3478, "ann"),
+            (TurnTransport::Tls, "a", 443, "ann"),
+            (TurnTransport::Tcp, "b", 3478, "bob"),
+        ];
+        assert_eq!(places, expected);
+        let many: Vec<_> = (0..100).map(|number| of(&[&format!("turn:s{number}")], Some("ann"))).collect();
+        assert_eq!(servers_of(&many, None).len(), SERVERS);
     }
 
     #[test]

@@ -167,7 +167,9 @@ impl Shard {
 
     fn is_old(&self, now: Instant) -> bool {
         let crowded = matches!(&self.link, Link::Open { allocation, .. } if allocation.permissions() > CROWDED);
-        crowded || now >= self.since + AGE || self.server.until.is_some_and(|until| now + ENDING >= until)
+        // Credentials that are short-lived are not all end.
+        let ending = |until: Instant| ENDING.min(until.saturating_duration_since(self.since) / 4);
+        crowded || now >= self.since + AGE || self.server.until.is_some_and(|until| now + ending(until) >= until)
     }
 
     fn has_room(&self, now: Instant) -> bool {
