@@ -196,9 +196,10 @@ fn act<T>(hub: &Hub, work: impl FnOnce(&mut Shards, Instant, &mut dyn FnMut(Shar
         }
         ShardEffect::Close { shard, gone } => {
             turn.ways.borrow_mut().remove(&shard);
-            match gone {
-                Gone::Deleted => tracing::debug!(?shard, "TURN allocation deleted"),
-                _ => tracing::warn!(?shard, reason = %gone, "TURN allocation lost"),
+            if gone == Gone::Deleted {
+                tracing::debug!(?shard, "TURN allocation deleted");
+            } else {
+                tracing::warn!(?shard, reason = %gone, "TURN allocation lost");
             }
         }
         ShardEffect::ToServer { shard, bytes } => {

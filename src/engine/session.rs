@@ -141,10 +141,23 @@ pub enum SessionState {
     Streaming,
 }
 
+/// What a session has to do with outside TURN servers.
+#[derive(Default)]
+struct Outside {
+    relay: Relay,
+    /// An offer whose answer waits for a relayed candidate.
+    held: Option<Offer>,
+    /// The client has not been told the end of our candidates.
+    unended: bool,
+    /// What its media went by is gone.
+    astray: bool,
+}
+
 /// How it stands with a relayed address from outside.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Relay {
     /// There are no servers.
+    #[default]
     Off,
     /// Nobody has asked.
     Idle,
@@ -163,13 +176,7 @@ pub struct SessionCore {
     locals: Locals,
     leg: Option<Leg>,
     early: Vec<CandidateInit>,
-    relay: Relay,
-    /// An offer whose answer waits for a relayed candidate.
-    held: Option<Offer>,
-    /// The client has not been told the end of our candidates.
-    unended: bool,
-    /// What its media went by is gone.
-    astray: bool,
+    outside: Outside,
     /// What the client wants to hear.
     wanted: Option<VoiceKey>,
     /// `generation_started` was sent; holds the number of ticks since.
@@ -240,10 +247,7 @@ impl SessionCore {
             locals: locals.into(),
             leg: None,
             early: Vec::new(),
-            relay: Relay::Off,
-            held: None,
-            unended: false,
-            astray: false,
+            outside: Outside::default(),
             wanted: None,
             generation: None,
             dropped: None,
@@ -263,7 +267,7 @@ impl SessionCore {
     /// The same where there are outside TURN servers, so that a relayed candidate may be had.
     #[must_use]
     pub fn with_outside_relay(mut self) -> Self {
-        self.relay = Relay::Idle;
+        self.outside.relay = Relay::Idle;
         self
     }
 
@@ -324,7 +328,7 @@ impl SessionCore {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         let connects = self.leg.as_ref().is_some_and(|leg| !leg.is_connected() || self.profile.model == Model::Echo);
-        connects || self.held.is_some()
+        connects || self.outside.held.is_some()
     }
 
     /// Packets of audio that went past str0m.
@@ -399,22 +403,22 @@ impl SessionCore {
 
     /// Answers an offer, or holds it back until there is a relayed candidate for the answer.
     fn take_offer(&mut self, offer: Offer, now: Instant) -> Result<(), SignalFault> {
-        if self.relay == Relay::Idle {
-            self.relay = Relay::Awaited { until: now + GATHERING };
+        if self.outside.relay == Relay::Idle {
+            self.outside.relay = Relay::Awaited { until: now + GATHERING };
             self.effects.push_back(Effect::Relay(RelayWish::Join));
         }
         // Who offers again does not wait: the answers come in order.
-        let in_turn = self.held.is_none();
+        let in_turn = self.outside.held.is_none();
         self.answer_held(now);
-        if matches!(self.relay, Relay::Awaited { .. }) && offer.style == OfferStyle::Complete && in_turn {
-            self.held = Some(offer);
+        if matches!(self.outside.relay, Relay::Awaited { .. }) && offer.style == OfferStyle::Complete && in_turn {
+            self.outside.held = Some(offer);
             return Ok(());
         }
         self.offer(&offer, now)
     }
 
     fn answer_held(&mut self, now: Instant) {
-        if let Some(offer) = self.held.take()
+        if let Some(offer) = self.outside.held.take()
             && let Err(fault) = self.offer(&offer, now)
         {
             self.say(fault.into());
@@ -423,62 +427,62 @@ impl SessionCore {
 
     /// A relayed address is there.
     fn relayed(&mut self, relayed: Relayed, now: Instant) {
-        if self.relay == Relay::Off {
+        if self.outside.relay == Relay::Off {
             return;
         }
-        let known = self.relay == Relay::There(relayed);
-        self.relay = Relay::There(relayed);
+        let known = self.outside.relay == Relay::There(relayed);
+        self.outside.relay = Relay::There(relayed);
         let candidate = self.leg.as_mut().and_then(|leg| leg.add_relayed(relayed));
-        if self.unended {
+        if self.outside.unended {
             if let Some(candidate) = candidate {
                 self.say(ServerMsg::IceCandidate { candidate: Some(candidate) });
             }
             self.end_candidates();
-        } else if self.held.is_none() && !known {
+        } else if self.outside.held.is_none() && !known {
             // The client has its answer, and learns of this one by the next only.
             let missing = self.leg.as_ref().is_some_and(|leg| !leg.is_connected());
-            if missing || self.astray {
+            if missing || self.outside.astray {
                 self.effects.push_back(Effect::Renew);
             }
         }
-        self.astray = false;
+        self.outside.astray = false;
         self.answer_held(now);
     }
 
     /// What waits for a relayed address waits no longer.
     fn waits_no_more(&mut self, now: Instant) {
-        if matches!(self.relay, Relay::Awaited { .. }) {
-            self.relay = Relay::Late;
+        if matches!(self.outside.relay, Relay::Awaited { .. }) {
+            self.outside.relay = Relay::Late;
         }
         self.end_candidates();
         self.answer_held(now);
     }
 
     fn relay_lost(&mut self, address: SocketAddr, now: Instant) {
-        if !matches!(self.relay, Relay::There(relayed) if relayed.address == address) {
+        if !matches!(self.outside.relay, Relay::There(relayed) if relayed.address == address) {
             return;
         }
-        self.relay = Relay::Awaited { until: now + GATHERING };
-        self.astray = self.leg.as_ref().is_some_and(|leg| leg.goes_by(address));
+        self.outside.relay = Relay::Awaited { until: now + GATHERING };
+        self.outside.astray = self.leg.as_ref().is_some_and(|leg| leg.goes_by(address));
     }
 
     fn end_candidates(&mut self) {
-        if std::mem::take(&mut self.unended) {
+        if std::mem::take(&mut self.outside.unended) {
             self.say(ServerMsg::IceCandidate { candidate: None });
         }
     }
 
     /// The session wants no relayed address any more.
     fn leave_relay(&mut self) {
-        (self.held, self.unended, self.astray) = (None, false, false);
-        if !matches!(self.relay, Relay::Off | Relay::Idle) {
-            self.relay = Relay::Idle;
+        (self.outside.held, self.outside.unended, self.outside.astray) = (None, false, false);
+        if !matches!(self.outside.relay, Relay::Off | Relay::Idle) {
+            self.outside.relay = Relay::Idle;
             self.effects.push_back(Effect::Relay(RelayWish::Leave));
         }
     }
 
     fn expect_peers(&mut self, peers: impl IntoIterator<Item = IpAddr>) {
-        if self.relay != Relay::Off {
+        if self.outside.relay != Relay::Off {
             self.effects.extend(peers.into_iter().map(|ip| Effect::Relay(RelayWish::Permit(ip))));
         }
     }
@@ -499,7 +503,7 @@ impl SessionCore {
         let mut leg = known.unwrap_or_else(|| {
             Leg::new(&self.host, self.profile, &self.locals, (fingerprint, sdp::origin(&offer.sdp)), now)
         });
-        if let Relay::There(relayed) = self.relay {
+        if let Relay::There(relayed) = self.outside.relay {
             leg.add_relayed(relayed);
             if !rebuilt && leg.goes_by(relayed.address) {
                 // Who restarts ICE may have lost its way.
@@ -534,8 +538,8 @@ impl SessionCore {
                 for init in trickle {
                     self.say(ServerMsg::IceCandidate { candidate: Some(init) });
                 }
-                self.unended = true;
-                if !matches!(self.relay, Relay::Awaited { .. }) {
+                self.outside.unended = true;
+                if !matches!(self.outside.relay, Relay::Awaited { .. }) {
                     self.end_candidates();
                 }
             }
@@ -544,7 +548,7 @@ impl SessionCore {
     }
 
     fn candidate(&mut self, init: CandidateInit) -> Result<(), SignalFault> {
-        if let Some(leg) = self.leg.as_mut().filter(|_| self.held.is_none()) {
+        if let Some(leg) = self.leg.as_mut().filter(|_| self.outside.held.is_none()) {
             let peer = leg.candidate(&init)?;
             self.expect_peers(peer);
             return Ok(());
@@ -560,7 +564,7 @@ impl SessionCore {
 
     fn start(&mut self, voice_id: &str) -> Result<(), SignalFault> {
         let voice = self.host.voice(voice_id).ok_or_else(|| SignalFault::about(voice_id, SignalFault::UnknownVoice))?;
-        if self.leg.is_none() && self.held.is_none() {
+        if self.leg.is_none() && self.outside.held.is_none() {
             return Err(SignalFault::NoSession);
         }
         if self.profile.model == Model::Echo {
@@ -653,7 +657,7 @@ impl SessionCore {
             }
             self.effects.push_back(Effect::Relay(RelayWish::Doubt));
         }
-        if matches!(self.relay, Relay::Awaited { until } if now >= until) {
+        if matches!(self.outside.relay, Relay::Awaited { until } if now >= until) {
             self.waits_no_more(now);
             (self.pace, self.rest) = (Pace::Behind, None);
         }
@@ -678,7 +682,7 @@ impl SessionCore {
             }
             self.effects.extend(goodbye);
         }
-        self.held = None;
+        self.outside.held = None;
         self.drop_leg();
         self.effects.push_back(Effect::Ended(reason));
     }
@@ -686,7 +690,7 @@ impl SessionCore {
     fn drop_leg(&mut self) {
         self.unroute();
         // An offer that waits is for another peer connection.
-        if self.held.is_none() {
+        if self.outside.held.is_none() {
             self.leave_relay();
         }
     }
@@ -765,7 +769,7 @@ impl SessionCore {
 
     /// When the way by the relay is in doubt, for want of proof that the peer listens.
     fn doubt_due(&self) -> Option<Instant> {
-        let Relay::There(relayed) = self.relay else { return None };
+        let Relay::There(relayed) = self.outside.relay else { return None };
         self.leg.as_ref().filter(|leg| leg.is_connected() && leg.goes_by(relayed.address)).and_then(Leg::doubt_due)
     }
 
@@ -774,7 +778,7 @@ impl SessionCore {
         let leg = self.leg.as_ref().map(Leg::deadline);
         let grace = self.dropped.map(|at| at + GRACE);
         let half = self.half.as_ref().map(|(due, _)| *due);
-        let gathering = match self.relay {
+        let gathering = match self.outside.relay {
             Relay::Awaited { until } => Some(until),
             _ => None,
         };

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use stun_types::AddressFamily;
 use stun_types::attribute::{
     AttributeStaticType as _, AttributeWrite, ErrorCode, Nonce, Realm, UnknownAttributes, Username, XorMappedAddress,
@@ -24,6 +25,8 @@ use crate::engine::host::Hmac;
 use crate::engine::relay::{
     Client, Leg, Nonces, PER_USER, Plan, REALM, Registry, Relay, RelayDrop, RelayEffect, RelayParts, is_virtual,
 };
+use crate::engine::turn::{Client as TurnClient, Protocol as _, ProtocolEvent, TurnServer, TurnTransport};
+use crate::wire::framing::Framing;
 use crate::wire::ids::WorkerId;
 
 /// Seconds since 1970 at the beginning of time.
@@ -558,6 +561,77 @@ impl Scene {
         message.add_attribute(&Nonce::new(&guest.nonce).expect("short")).expect("it fits");
         message.add_message_integrity_with_key(&key_of(&guest.credentials), IntegrityAlgorithm::Sha1).expect("it fits");
         message.finish()
+    }
+}
+
+/// What an independent client of TURN has learnt, when all that it sends has been answered.
+fn converse(scene: &mut Scene, client: Client, protocol: &mut TurnClient) -> Vec<ProtocolEvent> {
+    let mut learnt = Vec::new();
+    for _ in 0..20 {
+        let mut events = Vec::new();
+        let wake = protocol.run(scene.now, &mut |event| events.push(event));
+        for event in events {
+            let ProtocolEvent::Transmit(bytes) = event else {
+                learnt.push(event);
+                continue;
+            };
+            for (_, answer) in scene.put(client, &bytes).expect("it is answered") {
+                protocol.receive(&answer, scene.now, &mut |_, _| panic!("nobody sends"));
+            }
+        }
+        // It leaves time between two requests.
+        scene.now = wake.map_or(scene.now, |wake| wake.min(scene.now + ms(60)));
+    }
+    learnt
+}
+
+#[test]
+fn an_independent_client_library_is_served_by_datagrams_and_by_a_connection() {
+    for (leg, transport) in [(Leg::Udp, TurnTransport::Udp), (Leg::Tcp, TurnTransport::Tcp)] {
+        let mut scene = Scene::new();
+        let guest = scene.guest(leg, 5_000, "ann");
+        let Credentials { username, credential } = guest.credentials.clone();
+        let server = TurnServer { transport, host: "a".into(), port: 3478, username, credential, until: None };
+        let Client { remote, local, .. } = guest.client;
+        let mut protocol = TurnClient::new(&server, (remote, local), scene.now);
+        let learnt = converse(&mut scene, guest.client, &mut protocol);
+        let [ProtocolEvent::Allocated(relayed)] = learnt[..] else { panic!("{learnt:?}") };
+        assert!(is_virtual(relayed.ip()));
+        let stranger = SocketAddr::from(([203, 0, 113, 99], 9));
+        protocol.permit(SERVER.ip(), scene.now);
+        protocol.permit(stranger.ip(), scene.now);
+        let learnt = converse(&mut scene, guest.client, &mut protocol);
+        assert_eq!(learnt, [ProtocolEvent::Permitted(SERVER.ip()), ProtocolEvent::Refused(stranger.ip())]);
+        assert_eq!(protocol.send(stranger, b"hello", scene.now), None);
+        for bound in [false, true] {
+            if bound {
+                protocol.bind(SERVER, scene.now);
+                let learnt = converse(&mut scene, guest.client, &mut protocol);
+                assert_eq!(learnt, [ProtocolEvent::Bound(SERVER)]);
+            }
+            for length in 0..9 {
+                let data = vec![7; length];
+                let sent = protocol.send(SERVER, &data, scene.now).expect("it is let through");
+                assert_eq!(sent.len() == 4 + length, bound);
+                assert_eq!(scene.put(guest.client, &sent), Ok(vec![]));
+                assert_eq!(scene.passed.pop(), Some((relayed, SERVER, data.clone())));
+                let mut back = scene.deliver(relayed, SERVER, &data).expect("it is let through");
+                if leg == Leg::Tcp {
+                    // The library knows nothing of what lies between two messages.
+                    back = Framing::Turn
+                        .next_frame(&mut BytesMut::from(&back[..]))
+                        .expect("framed")
+                        .expect("whole")
+                        .to_vec();
+                }
+                let mut heard = Vec::new();
+                protocol.receive(&back, scene.now, &mut |peer, data| heard.push((peer, data.to_vec())));
+                assert_eq!(heard, [(SERVER, data)]);
+            }
+        }
+        protocol.delete(scene.now);
+        assert_eq!(converse(&mut scene, guest.client, &mut protocol).last(), Some(&ProtocolEvent::Ended));
+        assert!(scene.relay.is_empty());
     }
 }
 

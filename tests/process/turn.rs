@@ -26,6 +26,10 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free").port()
 }
 
+fn await_port(port: u16) {
+    await_that("listening", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+}
+
 /// coturn on loopback, which relays from an address of this machine.
 struct Coturn {
     child: Child,
@@ -54,12 +58,8 @@ impl Coturn {
         command.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null());
         let child = command.spawn().expect("turnserver is installed");
         let coturn = Self { child, command, port, tls_port };
-        coturn.await_it(if certified.is_some() { tls_port } else { port });
+        await_port(if certified.is_some() { tls_port } else { port });
         coturn
-    }
-
-    fn await_it(&self, port: u16) {
-        await_that("listening", || TcpStream::connect(("127.0.0.1", port)).is_ok());
     }
 
     /// Dies as a machine does, without a word.
@@ -70,7 +70,7 @@ impl Coturn {
     /// Starts anew, and knows nobody.
     fn restart(&mut self) {
         self.child = self.command.spawn().expect("it started before");
-        self.await_it(self.port);
+        await_port(self.port);
     }
 
     fn url(&self, transport: &str) -> String {
