@@ -420,7 +420,7 @@ impl World {
                     *audience.entry(tap).or_default() -= 1;
                 }
                 Effect::Joined(_) => *joined = true,
-                Effect::Drop(_) => {}
+                Effect::Drop(_) | Effect::Relay(_) | Effect::Renew => {}
                 Effect::LongWay => panic!("our SRTP is not str0m's"),
                 Effect::Ended(_) => *ended = true,
             }

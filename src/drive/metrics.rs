@@ -46,6 +46,8 @@ struct Inner {
     relay_in: Counter,
     relay_out: Counter,
     relay_drops: [Counter; RelayDrop::ALL.len()],
+    outlets: Gauge,
+    outlets_lost: [(&'static str, Counter); 8],
     tcp_connections: Gauge,
     tcp_closed: [(&'static str, Counter); 7],
     joins: Counter,
@@ -84,6 +86,8 @@ impl Metrics {
             relay_in: Counter::default(),
             relay_out: Counter::default(),
             relay_drops: relay_drops(&mut registry),
+            outlets: Gauge::default(),
+            outlets_lost: outlets_lost(&mut registry),
             tcp_connections: Gauge::default(),
             tcp_closed: tcp_closed(&mut registry),
             joins: Counter::default(),
@@ -102,6 +106,7 @@ impl Metrics {
         registry.register("websockets", "Open WebSockets", inner.websockets.clone());
         registry.register("relay_received_packets", "Messages of the relay's clients", inner.relay_in.clone());
         registry.register("relay_sent_packets", "Messages to the relay's clients", inner.relay_out.clone());
+        registry.register("outside_relay_allocations", "Allocations at outside TURN servers", inner.outlets.clone());
         registry.register(
             "tcp_connections",
             "Connections to the media port that carry a session",
@@ -216,6 +221,16 @@ impl Metrics {
         }
     }
 
+    /// One allocation at an outside TURN server more (1) or less (-1).
+    pub fn outlet(&self, change: i64) {
+        self.0.outlets.inc_by(change);
+    }
+
+    /// An allocation at an outside TURN server is gone, or never came to be.
+    pub fn outlet_lost(&self, reason: &'static str) {
+        count(&self.0.outlets_lost, reason);
+    }
+
     /// One connection to the media port more (1) or less (-1) is carried.
     pub fn tcp_connection(&self, change: i64) {
         self.0.tcp_connections.inc_by(change);
@@ -295,6 +310,16 @@ fn relay_drops(registry: &mut Registry) -> [Counter; RelayDrop::ALL.len()] {
     let family = Family::<Reason, Counter>::default();
     registry.register("relay_dropped_packets", "Messages and data that the relay passed on to nobody", family.clone());
     RelayDrop::ALL.map(|reason| family.get_or_create_owned(&Reason { reason: reason.to_string() }))
+}
+
+fn outlets_lost(registry: &mut Registry) -> [(&'static str, Counter); 8] {
+    let reasons = ["silent", "credentials", "forgotten", "full", "refused", "closed", "garbled", "ended"];
+    by_reason(
+        registry,
+        "outside_relay_losses",
+        "Allocations at outside TURN servers that were lost or refused",
+        reasons,
+    )
 }
 
 fn tcp_closed(registry: &mut Registry) -> [(&'static str, Counter); 7] {

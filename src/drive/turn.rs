@@ -24,7 +24,7 @@ use crate::engine::ice_servers::{Asker, IceServers};
 use crate::engine::providers::Serving;
 use crate::engine::session::{Input, RelayWish};
 use crate::engine::stream::Stream;
-use crate::engine::turn::{Gone, Relayed, ShardEffect, ShardId, Shards, TurnServer, TurnTransport, servers_of};
+use crate::engine::turn::{Relayed, ShardEffect, ShardId, Shards, TurnServer, TurnTransport, servers_of};
 use crate::wire::framing::Framing;
 use crate::wire::ids::SessionKey;
 
@@ -191,15 +191,18 @@ fn act<T>(hub: &Hub, work: impl FnOnce(&mut Shards, Instant, &mut dyn FnMut(Shar
     let done = work(&mut turn.shards.borrow_mut(), now, &mut |effect| match effect {
         ShardEffect::Open { shard, server } => {
             tracing::debug!(?shard, ?server, "TURN allocation wanted");
+            hub.metrics.outlet(1);
             turn.ways.borrow_mut().insert(shard, Way::Wanted);
             turn.want(Chore::Open(shard, server));
         }
         ShardEffect::Close { shard, gone } => {
             turn.ways.borrow_mut().remove(&shard);
-            if gone == Gone::Deleted {
-                tracing::debug!(?shard, "TURN allocation deleted");
-            } else {
+            hub.metrics.outlet(-1);
+            if let Some(reason) = gone.name() {
+                hub.metrics.outlet_lost(reason);
                 tracing::warn!(?shard, reason = %gone, "TURN allocation lost");
+            } else {
+                tracing::debug!(?shard, "TURN allocation deleted");
             }
         }
         ShardEffect::ToServer { shard, bytes } => {

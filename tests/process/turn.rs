@@ -128,6 +128,7 @@ fn a_listener_hears_through_an_outside_relay_by_every_transport() {
         let unsent = ["no_permission", "no_socket", "refused"]
             .map(|reason| metric(server.http, &format!("voxcast_unsent_packets_total{{reason=\"{reason}\"}}")));
         assert_eq!(unsent, [0; 3], "{transport}");
+        assert_eq!(metric(server.http, "voxcast_outside_relay_allocations"), 1, "{transport}");
         // Nothing secret is told to anybody who reads the log.
         server.signal("TERM");
         let (status, log) = server.ended();
@@ -157,6 +158,7 @@ fn when_the_relay_dies_its_listeners_are_told_and_hear_again() {
         assert!(now() - restarted < std::time::Duration::from_secs(5), "{transport}: {:?}", now() - restarted);
         listener.frames(50);
         assert!(!listener.closed);
+        assert_eq!(metric(server.http, "voxcast_outside_relay_allocations"), 1, "{transport}");
     }
 }
 
@@ -169,6 +171,7 @@ fn a_relay_that_does_not_know_us_costs_nobody_a_connection() {
     assert_eq!(relayed_addresses(&listener), []);
     listener.start("sine-440");
     listener.frames(20);
+    assert!(metric(server.http, "voxcast_outside_relay_losses_total{reason=\"credentials\"}") >= 2);
     server.signal("TERM");
     let (_, log) = server.ended();
     assert!(log.contains("the credentials are refused"), "{log}");

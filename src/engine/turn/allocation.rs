@@ -26,8 +26,8 @@ pub const KEEPALIVE: Duration = Duration::from_secs(20);
 /// When a proof is asked for again over UDP, counted from the first time.
 const RETRIES: [Duration; 4] =
     [Duration::from_millis(500), Duration::from_millis(1500), Duration::from_millis(2500), Duration::from_millis(3500)];
-/// Addresses that one allocation lets through, at most.
-pub const PERMISSIONS: usize = 512;
+/// Addresses that one allocation lets through, at most: more than its sessions can name before it takes no newcomers, and after.
+pub const PERMISSIONS: usize = 1_056;
 /// Permissions and channels that are asked for at one time; the others wait in line.
 const ASKED: usize = 8;
 /// Peers of one allocation that have a channel; the others are sent to by indications.
@@ -75,6 +75,24 @@ pub enum Gone {
     /// We deleted it.
     #[error("deleted")]
     Deleted,
+}
+
+impl Gone {
+    /// For counters; none when we wanted it so.
+    #[must_use]
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Silent => Some("silent"),
+            Self::Credentials => Some("credentials"),
+            Self::Mismatch => Some("forgotten"),
+            Self::Full => Some("full"),
+            Self::Refused(_) => Some("refused"),
+            Self::Closed => Some("closed"),
+            Self::Garbled => Some("garbled"),
+            Self::Ended => Some("ended"),
+            Self::Deleted => None,
+        }
+    }
 }
 
 /// Why data for a peer goes nowhere.

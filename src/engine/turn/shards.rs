@@ -20,8 +20,8 @@ pub const SHARDS: usize = 64;
 pub const IPS_PER_SESSION: usize = 16;
 /// An allocation so old takes no newcomers: all whom it ever let through still are.
 pub const AGE: Duration = Duration::from_secs(3600);
-/// The same for one that lets so many addresses through, which leaves room for what its sessions may still name.
-const CROWDED: usize = super::PERMISSIONS / 2;
+/// The same for one that lets so many addresses through. What its sessions may still name has room.
+const CROWDED: usize = super::PERMISSIONS - SESSIONS_PER_SHARD * IPS_PER_SESSION;
 /// The same for one whose credentials end so soon: a refresh may be refused then.
 const ENDING: Duration = Duration::from_secs(300);
 /// An allocation that nobody has used for so long is deleted.
