@@ -969,6 +969,23 @@ fn an_allocation_that_lets_many_through_takes_no_newcomers_and_never_too_many() 
 }
 
 #[test]
+fn where_a_client_is_seen_goes_before_where_it_says_it_is() {
+    let mut scene = Scene::one(TurnTransport::Udp);
+    let (all, relayed) = (peers(), scene.ready(1));
+    scene.run_for(secs(1));
+    for peer in &all[..IPS_PER_SESSION] {
+        scene.permit(1, peer.ip());
+    }
+    let seen = all[700];
+    scene.put(|shards, now, apply| shards.join(SessionKey(2), seen.ip(), now, apply));
+    assert_eq!(scene.send(relayed, seen, &check(20)), Ok(()));
+    assert_eq!(scene.send(relayed, all[12], &check(20)), Ok(()));
+    scene.run_for(secs(2));
+    let passed: Vec<_> = scene.at("one").passed.iter().map(|(_, to, _)| *to).collect();
+    assert_eq!(passed, [seen, all[12]]);
+}
+
+#[test]
 fn what_waits_for_a_permission_is_bounded_and_goes_when_it_comes_or_not_at_all() {
     let mut scene = Scene::one(TurnTransport::Udp);
     let relayed = scene.ready(1);
