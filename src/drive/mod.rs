@@ -21,6 +21,7 @@ pub mod seat;
 pub mod server;
 pub mod session;
 pub mod tcp;
+pub mod tls;
 pub mod turn;
 pub mod udp;
 pub mod worker;

@@ -1,36 +1,22 @@
 //! Asks providers for ICE servers, one request at a time, and tells everybody what serves. Whom to ask and what an answer means the
 //! engine knows; no client ever waits for a request itself.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use awc::{Client, Connector};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::sync::watch;
 
 use crate::engine::providers::{LONGEST_ANSWER, ProviderFault, Providers, Request, Serving};
 
 use super::clock::Clock;
+use super::tls::client_config;
 
 /// What a provider may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long nothing is looked at when nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
-
-/// What TLS to others trusts: the system's authorities, or those of `SSL_CERT_FILE`.
-///
-/// # Errors
-/// When there are none.
-pub fn tls_client() -> io::Result<ClientConfig> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
-        return Err(io::Error::other("the system has no certificate authorities; SSL_CERT_FILE may name some"));
-    }
-    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
-}
 
 /// Keeps what serves up to date for as long as anybody looks at it.
 pub async fn keep(mut providers: Providers, clock: Clock, serving: watch::Sender<Serving>) {
@@ -49,14 +35,21 @@ pub async fn keep(mut providers: Providers, clock: Clock, serving: watch::Sender
             }
             continue;
         };
-        let asked = match client.get_or_insert_with(|| client_of(tls_client())) {
-            Ok(client) => tokio::time::timeout(PATIENCE, post(client, request)).await,
+        let known = match client.take() {
+            Some(known) => Ok(known),
+            None => client_config().await.map(client_of),
+        };
+        let answer = match known {
+            Ok(known) => {
+                let asked = tokio::time::timeout(PATIENCE, post(&known, request)).await;
+                client = Some(known);
+                asked.unwrap_or(Err(ProviderFault::Unreachable))
+            }
             Err(error) => {
                 tracing::warn!(%error, "no provider can be asked");
-                Ok(Err(ProviderFault::Unreachable))
+                Err(ProviderFault::Unreachable)
             }
         };
-        let answer = asked.unwrap_or(Err(ProviderFault::Unreachable));
         let answer = answer.as_ref().map(|(status, body)| (*status, &body[..])).map_err(|fault| *fault);
         let provider = providers.name(source);
         match providers.answered(source, answer, clock.now()) {
@@ -66,9 +59,9 @@ pub async fn keep(mut providers: Providers, clock: Clock, serving: watch::Sender
     }
 }
 
-fn client_of(tls: io::Result<ClientConfig>) -> io::Result<Client> {
-    let connector = Connector::new().timeout(PATIENCE).rustls_0_23(Arc::new(tls?));
-    Ok(Client::builder().connector(connector).timeout(PATIENCE).disable_redirects().finish())
+fn client_of(tls: Arc<ClientConfig>) -> Client {
+    let connector = Connector::new().timeout(PATIENCE).rustls_0_23(tls);
+    Client::builder().connector(connector).timeout(PATIENCE).disable_redirects().finish()
 }
 
 async fn post(client: &Client, request: Request) -> Result<(u16, Vec<u8>), ProviderFault> {
@@ -89,8 +82,8 @@ async fn post(client: &Client, request: Request) -> Result<(u16, Vec<u8>), Provi
 mod tests {
     use actix_web::{App, HttpRequest, HttpServer, web};
     use rcgen::CertifiedKey;
-    use rustls::ServerConfig;
     use rustls::pki_types::PrivateKeyDer;
+    use rustls::{RootCertStore, ServerConfig};
 
     use super::*;
 
@@ -100,8 +93,7 @@ mod tests {
     }
 
     fn trusting(roots: RootCertStore) -> Client {
-        client_of(Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
-            .expect("it was given")
+        client_of(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
     }
 
     async fn echo(request: HttpRequest, body: String) -> (String, actix_web::http::StatusCode) {

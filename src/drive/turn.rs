@@ -6,12 +6,10 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use str0m::net::Transmit;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -32,6 +30,7 @@ use super::clock::Clock;
 use super::hub::Hub;
 use super::seat::{Origin, Seat};
 use super::tcp::limit;
+use super::tls::client_config;
 use super::worker::deliver;
 
 /// Longest datagram of a server: one of a peer, and what TURN puts around it.
@@ -65,7 +64,7 @@ pub async fn provide(
     loop {
         let offer = serving.borrow_and_update().offer.clone();
         let now = clock.now();
-        let told = others.of(&offer, Asker { user: NAME, host: None, policy: None }, now);
+        let told = others.of(&offer, Asker { user: NAME, host: None, policy: None, behind_nat: false }, now);
         let list = servers_of(&told.servers, told.end);
         tell.send_if_modified(|known| std::mem::replace(known, list.clone()) != list);
         let renewal = told.end.map(|end| others.renewal(end).max(now + RENEWAL));
@@ -415,7 +414,7 @@ async fn connect_to(hub: &Rc<Hub>, shard: ShardId, server: &TurnServer, remote: 
     });
     let carrying = if server.transport == TurnTransport::Tls {
         let name = ServerName::try_from(server.host.clone()).map_err(io::Error::other)?;
-        let stream = TlsConnector::from(tls_config().await?).connect(name, stream).await?;
+        let stream = TlsConnector::from(client_config().await?).connect(name, stream).await?;
         actix::spawn(carry(hub.clone(), shard, queue.clone(), stream))
     } else {
         actix::spawn(carry(hub.clone(), shard, queue.clone(), stream))
@@ -500,20 +499,4 @@ fn next_batch(hub: &Hub, queue: &Queue) -> Vec<u8> {
         hub.metrics.unsent("too_old");
     }
     batch
-}
-
-/// Trusts whom the system trusts, or whom `SSL_CERT_FILE` names. Read once: it costs some milliseconds.
-async fn tls_config() -> io::Result<Arc<ClientConfig>> {
-    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    if let Some(config) = CONFIG.get() {
-        return Ok(config.clone());
-    }
-    let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await.map_err(io::Error::other)?;
-    let mut roots = RootCertStore::empty();
-    let (known, _) = roots.add_parsable_certificates(found.certs);
-    if known == 0 {
-        return Err(io::Error::other("no authority is trusted: is there a package such as ca-certificates?"));
-    }
-    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    Ok(CONFIG.get_or_init(|| Arc::new(config)).clone())
 }
