@@ -57,9 +57,13 @@ impl Report {
         self.number("/server/resident_bytes_per_listener") / 1024.0
     }
 
-    /// Whether the same listeners heard sound all the time.
+    fn is_relayed(&self) -> bool {
+        self.0["relayed"].as_bool().unwrap_or_default()
+    }
+
+    /// Whether the same listeners heard sound all the time, straight.
     fn is_plain(&self) -> bool {
-        self.number("/churn") == 0.0 && self.at("/server_cpu_ms_per_join").is_none()
+        self.number("/churn") == 0.0 && !self.is_relayed() && self.at("/server_cpu_ms_per_join").is_none()
     }
 }
 
@@ -92,6 +96,18 @@ fn table(reports: &[&Report]) {
 }
 
 fn remark(report: &Report) {
+    if report.is_relayed() {
+        println!(
+            "{} through the relay: {} lost of {}, {:.1} us of CPU per packet, gap error p99 {:.1} ms, {:.0} % of a core.",
+            report.joined(),
+            report.number("/lost"),
+            report.number("/expected"),
+            report.number("/server/cpu_us_per_packet"),
+            report.number("/gap_error_ms/1"),
+            report.core()
+        );
+        return;
+    }
     match report.at("/server_cpu_ms_per_join") {
         Some(each) => println!(
             "{} connected and silent: {:.1} % of a core, {:.0} KiB each; a join takes {each:.2} ms of CPU.",

@@ -1,5 +1,5 @@
 # Shared by load.sh and soak.sh: starts $bin on loopback and core 0, and ends it however the script ends.
-: "${LOAD_PORT:=18080}" "${LOAD_MEDIA_PORT:=13479}"
+: "${LOAD_PORT:=18080}" "${LOAD_MEDIA_PORT:=13479}" "${LOAD_RELAY_PORT:=13478}"
 url=http://127.0.0.1:$LOAD_PORT
 server=
 
@@ -15,7 +15,7 @@ trap stop_server EXIT
 
 start_server() {
 	# Variables set to nothing hide those of a `.env`.
-	export HOST=127.0.0.1 PORT=$LOAD_PORT MEDIA_PORT=$LOAD_MEDIA_PORT LOG=warn RELAY=off STUN_SERVERS=none AUTH_TOKEN= TLS_CERT= TLS_KEY= PUBLIC_IP=
+	export HOST=127.0.0.1 PORT=$LOAD_PORT MEDIA_PORT=$LOAD_MEDIA_PORT LOG=warn RELAY=${RELAY:-off} RELAY_PORT=$LOAD_RELAY_PORT STUN_SERVERS=none AUTH_TOKEN= TLS_CERT= TLS_KEY= PUBLIC_IP=
 	pin 0 "$bin" > /dev/null & server=$!
 	for _ in {1..100}; do
 		(exec 3<> "/dev/tcp/127.0.0.1/$LOAD_PORT") 2> /dev/null && break

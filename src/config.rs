@@ -189,6 +189,9 @@ pub struct LoadArgs {
     /// Connect, and ask for no sound: what a session costs that waits, and what a join does.
     #[arg(long)]
     pub silent: bool,
+    /// Come through the server's own relay, by UDP.
+    #[arg(long)]
+    pub relay: bool,
     /// The voice to listen to.
     #[arg(long, value_name = "ID", default_value = "sine-440")]
     pub voice: String,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::config::{CryptoProvider, DtlsCert};
+use str0m::error::IceError;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
 use str0m::net::{Receive, TcpType, Transmit};
 use str0m::rtp::{RtpPacket, RtpWrite};
@@ -83,6 +84,18 @@ impl Caller {
         Self::new(config, (Transport::Tcp, local), &[(MediaKind::Audio, Direction::RecvOnly)], now)
     }
 
+    /// Listens to one Opus line by the address that a relay gave to the socket at `local`; returns the offer.
+    #[must_use]
+    pub fn listener_by_relay(
+        host: &CallerHost,
+        (relayed, local): (SocketAddr, SocketAddr),
+        now: Instant,
+    ) -> (Self, String) {
+        let config = config(host).clear_codecs().enable_opus(true, false);
+        let candidate = Candidate::relayed(relayed, local, "udp");
+        Self::with(config, (Transport::Udp, candidate), &[(MediaKind::Audio, Direction::RecvOnly)], now)
+    }
+
     /// Sends and receives one audio and one video line (VP8).
     #[must_use]
     pub fn echoer(host: &CallerHost, local: SocketAddr, now: Instant) -> (Self, String) {
@@ -101,11 +114,20 @@ impl Caller {
         lines: &[(MediaKind, Direction)],
         now: Instant,
     ) -> (Self, String) {
-        let mut rtc = config.build(now);
         let candidate = match transport {
             Transport::Udp | Transport::Relayed => Candidate::host(local, "udp"),
             Transport::Tcp => Candidate::builder().tcp().host(local).tcptype(TcpType::Active).build(),
         };
+        Self::with(config, (transport, candidate), lines, now)
+    }
+
+    fn with(
+        config: RtcConfig,
+        (transport, candidate): (Transport, Result<Candidate, IceError>),
+        lines: &[(MediaKind, Direction)],
+        now: Instant,
+    ) -> (Self, String) {
+        let mut rtc = config.build(now);
         if let Ok(candidate) = candidate {
             rtc.add_local_candidate(candidate);
         }

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::client::{Listener, Socket};
 use super::http::{Certified, metric};
-use super::server::{PATIENCE, Server, TOKEN, await_that};
+use super::server::{PATIENCE, Server, TOKEN, await_that, run};
 
 /// What a client is told of the relay.
 pub struct Told {
@@ -53,6 +53,26 @@ pub fn uclient(told: &Told, arguments: &[&str]) -> (bool, String) {
     let output = command(told, arguments).output().expect("turnutils_uclient is installed");
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     (output.status.success(), text)
+}
+
+#[test]
+fn the_load_client_listens_through_it() {
+    let server = Server::start(&[]);
+    let url = format!("http://{}", server.http);
+    for (way, relayed) in [(&["--relay"][..], true), (&[], false)] {
+        let arguments = [&["load", &url, "--listeners=5", "--ramp=5", "--for=2s", "--json"][..], way].concat();
+        let before = metric(server.http, "voxcast_relay_sent_packets_total");
+        let (code, out, err) = run(&arguments, &[("AUTH_TOKEN", TOKEN)]);
+        let report: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{code:?} {err}"));
+        assert_eq!(
+            (report["joined"].as_u64(), report["failed"].as_u64(), report["relayed"].as_bool()),
+            (Some(5), Some(0), Some(relayed))
+        );
+        let heard = report["packets"].as_u64().expect("a count");
+        assert!(heard > 300, "{report}");
+        let passed = metric(server.http, "voxcast_relay_sent_packets_total") - before;
+        assert_eq!(passed >= heard, relayed, "{passed} of {heard}");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::engine::caller::{Caller, CallerHost};
 
 use super::super::clock::Clock;
 use super::pump::{Peer, Pump};
+use super::relayed::Relayed;
 use super::report::Heard;
 
 /// A server that does not answer by then does not.
@@ -47,6 +48,8 @@ pub struct Target {
     token: String,
     /// What is started; a listener without one stays silent.
     voice: Option<String>,
+    /// Whether they come through the server's relay.
+    relayed: bool,
 }
 
 impl std::fmt::Debug for Target {
@@ -60,7 +63,7 @@ impl Target {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(url: &str, token: &str, voice: Option<&str>) -> Result<Self, String> {
+    pub fn parse(url: &str, token: &str, voice: Option<&str>, relayed: bool) -> Result<Self, String> {
         let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url}: expected http://host:port"))?;
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         if authority.is_empty() {
@@ -71,7 +74,7 @@ impl Target {
         } else {
             authority.to_owned()
         };
-        Ok(Self { authority, token: token.to_owned(), voice: voice.map(str::to_owned) })
+        Ok(Self { authority, token: token.to_owned(), voice: voice.map(str::to_owned), relayed })
     }
 }
 
@@ -109,16 +112,26 @@ impl Listener {
         let socket = UdpSocket::bind(SocketAddr::new(own, 0))?;
         socket.set_nonblocking(true)?;
         say(&mut ws, &json!({"type": "hello", "token": self.target.token})).await?;
-        self.answer(&mut ws, "hello_ack").await?;
-        let (mut caller, offer) = Caller::listener(&self.host, socket.local_addr()?, self.clock.now());
+        let greeting = self.answer(&mut ws, "hello_ack").await?;
+        let mut relayed =
+            if self.target.relayed { Some(Relayed::allocate(&socket, &greeting, self.clock).await?) } else { None };
+        let (local, now) = (socket.local_addr()?, self.clock.now());
+        let (mut caller, offer) = match &relayed {
+            Some(relayed) => Caller::listener_by_relay(&self.host, (relayed.address, local), now),
+            None => Caller::listener(&self.host, local, now),
+        };
         say(&mut ws, &json!({"type": "webrtc_offer", "sdp": offer})).await?;
         let answer = self.answer(&mut ws, "webrtc_answer").await?;
-        caller.accept(&reachable(answer["sdp"].as_str().unwrap_or_default(), server))?;
+        let answer = reachable(answer["sdp"].as_str().unwrap_or_default(), server);
+        caller.accept(&answer)?;
+        if let Some(relayed) = &mut relayed {
+            relayed.reach(&socket, &answer, self.clock).await?;
+        }
 
         let (connected, joined) = oneshot::channel();
         let (ended, mut over) = oneshot::channel();
         let started = Arc::new(OnceLock::new());
-        let place = self.pump.add(Peer { socket, caller, started: started.clone(), connected, ended }).await?;
+        let place = self.pump.add(Peer { socket, relayed, caller, started: started.clone(), connected, ended }).await?;
         let listened = async {
             let patience = (begun + PATIENCE).into();
             let at = tokio::select! {

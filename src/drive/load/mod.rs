@@ -3,6 +3,7 @@
 mod listener;
 mod process;
 mod pump;
+mod relayed;
 mod report;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,7 +45,7 @@ pub enum LoadError {
 pub async fn run(args: &LoadArgs) -> Result<Report, LoadError> {
     let clock = Clock;
     let voice = (!args.silent).then_some(args.voice.as_str());
-    let target = Target::parse(&args.url, args.token.expose(), voice).map_err(LoadError::Url)?;
+    let target = Target::parse(&args.url, args.token.expose(), voice, args.relay).map_err(LoadError::Url)?;
     // A WebSocket and a UDP socket each.
     limits::raise_open_files(usize::try_from(args.listeners.get()).unwrap_or(usize::MAX).saturating_mul(2));
     let heard = Arc::new(Mutex::new(Heard::default()));
@@ -102,7 +103,7 @@ pub async fn run(args: &LoadArgs) -> Result<Report, LoadError> {
     if heard.joined() == 0 {
         return Err(LoadError::Nobody(failure.unwrap_or_else(|| "nothing".into())));
     }
-    let mut report = Report { churn: args.churn, ..Report::new(asked, args.duration, &heard) };
+    let mut report = Report { churn: args.churn, relayed: args.relay, ..Report::new(asked, args.duration, &heard) };
     if let Some((after, settled)) = used {
         report.server = Some(ServerUsage::new(&after.since(&settled, took), &heard, args.listeners.get()));
     }

@@ -19,6 +19,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 use slab::Slab;
+use str0m::net::Transmit;
 use tokio::sync::oneshot;
 
 use crate::engine::caller::{Caller, CallerEffect};
@@ -28,6 +29,7 @@ use crate::wire::media::{FRAME_SAMPLES, SAMPLE_RATE};
 use super::super::clock::Clock;
 use super::super::udp::address;
 use super::listener::ListenerError;
+use super::relayed::Relayed;
 use super::report::Heard;
 
 /// One listener in so many decodes what it hears.
@@ -51,6 +53,8 @@ const ORDERS: u64 = u64::MAX;
 pub struct Peer {
     /// Bound, and not blocking.
     pub socket: UdpSocket,
+    /// The way through a relay, if it comes that way.
+    pub relayed: Option<Relayed>,
     /// Answered, not connected yet.
     pub caller: Caller,
     /// When `start` was said.
@@ -258,7 +262,7 @@ impl Room {
 
     fn add(&mut self, peer: Peer) -> io::Result<usize> {
         setsockopt(&peer.socket, sockopt::ReceiveTimestampns, &true)?;
-        let local = peer.socket.local_addr()?;
+        let local = peer.relayed.as_ref().map_or_else(|| peer.socket.local_addr(), |relayed| Ok(relayed.address))?;
         let sampled = self.joined.is_multiple_of(SAMPLE);
         self.joined += 1;
         let decoder = if sampled { opus::Decoder::new(SAMPLE_RATE, opus::Channels::Mono).ok() } else { None };
@@ -272,11 +276,11 @@ impl Room {
 
     fn remove(&mut self, place: usize, now: Instant) {
         if let Some(mut seat) = self.seats.try_remove(place) {
-            let Peer { socket, caller, .. } = &mut seat.peer;
+            let Peer { socket, relayed, caller, .. } = &mut seat.peer;
             caller.close();
             let goodbye = caller.run(now, |effect| {
                 if let CallerEffect::Transmit(transmit) = effect {
-                    drop(socket.send_to(&transmit.contents, transmit.destination));
+                    send(socket, relayed, &transmit, now);
                 }
             });
             // Closed already, by the other side.
@@ -310,6 +314,19 @@ impl Room {
         let (source, length) = (message.address.and_then(address), message.bytes);
         let bytes = &self.buffer[..length];
         let Some(source) = source else { return };
+        // All that is much comes by the channel.
+        let opened = seat.peer.relayed.as_ref().map(|relayed| relayed.open(bytes));
+        let (source, bytes) = match opened {
+            None => (source, bytes),
+            Some(Some(opened)) => opened,
+            Some(None) => {
+                let Seat { peer: Peer { relayed, caller, .. }, local, .. } = seat;
+                if let Some(relayed) = relayed {
+                    relayed.receive(bytes, now, &mut |peer, data| drop(caller.receive(peer, *local, data, now)));
+                }
+                return self.advance(place, now, heard);
+            }
+        };
         if classify(bytes) == Class::Rtp {
             if !seat.playing && self.epoll.delete(seat.peer.socket.as_fd()).is_ok() {
                 seat.playing = true;
@@ -334,15 +351,16 @@ impl Room {
         }
         let mut joined = false;
         let mut closed = false;
-        let Peer { socket, caller, .. } = &mut *peer;
+        let Peer { socket, relayed, caller, .. } = &mut *peer;
         let ran = caller.run(now, |effect| match effect {
             // A full buffer loses a check or a report, which both come again.
-            CallerEffect::Transmit(transmit) => drop(socket.send_to(&transmit.contents, transmit.destination)),
+            CallerEffect::Transmit(transmit) => send(socket, relayed, &transmit, now),
             CallerEffect::Connected => joined = true,
             CallerEffect::Packet(packet) => ear.decode(&packet.payload, heard),
             CallerEffect::KeyframeWanted(_) => {}
             CallerEffect::Closed => closed = true,
         });
+        let relay = relayed.as_mut().and_then(|relayed| relayed.run(socket, now));
         if joined && !*connected {
             *connected = true;
             let (gone, _) = oneshot::channel();
@@ -350,6 +368,7 @@ impl Room {
         }
         let failure = match ran {
             Ok(at) if !closed => {
+                let at = relay.map_or(at, |relay| at.min(relay));
                 *deadline = Some(at);
                 self.deadlines.push(Reverse((at, place)));
                 return;
@@ -361,6 +380,14 @@ impl Room {
         *deadline = None;
         let (gone, _) = oneshot::channel();
         let _ = std::mem::replace(&mut peer.ended, gone).send(failure);
+    }
+}
+
+/// Sends a datagram, through the relay where there is one.
+fn send(socket: &UdpSocket, relayed: &mut Option<Relayed>, transmit: &Transmit, now: Instant) {
+    match relayed {
+        Some(relayed) => relayed.send(socket, transmit.destination, &transmit.contents, now),
+        None => drop(socket.send_to(&transmit.contents, transmit.destination)),
     }
 }
 

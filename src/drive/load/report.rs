@@ -123,6 +123,8 @@ pub struct Report {
     pub listeners: u32,
     /// How many of them came and went each second.
     pub churn: u32,
+    /// Whether they came through the server's relay.
+    pub relayed: bool,
     /// Listeners that connected.
     pub joined: usize,
     /// Listeners that ended with an error, and the first such error.
@@ -176,6 +178,7 @@ impl Report {
         Self {
             listeners,
             churn: 0,
+            relayed: false,
             joined: heard.join.len(),
             failed: heard.failures.len(),
             first_failure: heard.failures.first().cloned(),
