@@ -218,6 +218,10 @@ fn a_relay_that_comes_too_late_is_offered_by_a_restart() {
     net.run_until("connected", secs(10), |net| net.record(who).connected > 0);
     net.relay(who, FIRST);
     assert_eq!(net.record(who).renewals, 0);
+    // Its checks go where others have come from by another path, and their answers are ours all the same.
+    net.run_for(secs(3));
+    assert!(net.record(who).sent.iter().any(|sent| sent.up && sent.to == FIRST), "it was checked");
+    assert_eq!(net.drops(DropReason::UnknownSource), 0);
 }
 
 #[test]
