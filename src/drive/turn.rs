@@ -148,10 +148,10 @@ impl Outlets {
         }
     }
 
-    /// Whether sessions may hope for a relayed candidate.
+    /// Whether sessions may hope for a relayed candidate, now or when a provider has told of servers.
     #[must_use]
     pub fn are_there(&self) -> bool {
-        self.shards.borrow().are_configured()
+        self.servers.is_some()
     }
 
     fn want(&self, chore: Chore) {

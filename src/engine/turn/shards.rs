@@ -202,6 +202,8 @@ pub struct Shards {
     all: BTreeMap<ShardId, Shard>,
     by_relayed: HashMap<SocketAddr, ShardId>,
     members: HashMap<SessionKey, Member>,
+    /// Those without a shard.
+    waiting: BTreeSet<SessionKey>,
     next: u64,
     make: Maker,
 }
@@ -230,6 +232,7 @@ impl Shards {
             all: BTreeMap::new(),
             by_relayed: HashMap::new(),
             members: HashMap::new(),
+            waiting: BTreeSet::new(),
             next: 0,
             make,
         }
@@ -296,6 +299,7 @@ impl Shards {
 
     /// The session wants none any more.
     pub fn leave(&mut self, session: SessionKey, now: Instant, apply: Apply<'_>) {
+        self.waiting.remove(&session);
         let Some(Member { shard: Some(id), .. }) = self.members.remove(&session) else { return };
         let Some(shard) = self.all.get_mut(&id) else { return };
         shard.members.remove(&session);
@@ -405,7 +409,7 @@ impl Shards {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let shards = self.all.values().filter_map(Shard::deadline);
-        let waits = self.members.values().any(|member| member.shard.is_none()) && self.all.len() < SHARDS;
+        let waits = !self.waiting.is_empty() && self.all.len() < SHARDS;
         // One whose credentials end before waits for others.
         let place = |place: &Place| place.not_before.filter(|at| place.server.until.is_none_or(|until| *at < until));
         let places = self.places.iter().filter(|_| waits).filter_map(place);
@@ -427,8 +431,10 @@ impl Shards {
         let ready = self.all.iter().filter(usable).find(|(_, shard)| shard.relayed().is_some());
         let place = ready.or_else(|| self.all.iter().find(usable)).map(|(id, _)| *id);
         let Some(id) = place.or_else(|| self.open(now, apply)) else {
+            self.waiting.insert(session);
             return apply(ShardEffect::Without { session });
         };
+        self.waiting.remove(&session);
         let Some(shard) = self.all.get_mut(&id) else { return };
         shard.members.insert(session);
         shard.idle = None;
@@ -472,10 +478,7 @@ impl Shards {
         if hopeless && !self.all.values().any(|shard| shard.has_room(now)) {
             return;
         }
-        let mut waiting: Vec<_> =
-            self.members.iter().filter(|(_, member)| member.shard.is_none()).map(|(session, _)| *session).collect();
-        waiting.sort_unstable();
-        for session in waiting {
+        for session in self.waiting.clone() {
             self.seat(session, now, apply);
         }
     }
