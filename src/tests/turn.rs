@@ -558,6 +558,8 @@ fn allocations_come_when_wanted_and_go_when_nobody_is_left() {
         scene.run_for(secs(60));
         assert_eq!(scene.closes(), [], "somebody is there");
         scene.leave(2);
+        // It has to ask twice.
+        scene.at("one").errors = vec![(REFRESH, 438)];
         scene.run_for(IDLE + ms(100));
         assert_eq!((scene.shards.len(), scene.at("one").relay.len()), (0, 0), "deleted at the server too");
         assert_eq!(scene.closes(), [Gone::Deleted]);
@@ -877,13 +879,44 @@ fn a_connection_that_breaks_or_brings_garbage_is_over() {
     assert_eq!(scene.closes(), [Gone::Closed]);
     assert_eq!(scene.at("one").count(ALLOCATE), 2);
     scene.until("ready", secs(3), |told| matches!(told, Told::Ready(..)).then_some(()));
-    for garbage in [&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], &[0xff; 9], &[0x40, 0, 0xff, 0xff]] {
+    for garbage in [&[0xff; 9][..], &[0x80], b"\xe2\x82\xac"] {
         let mut scene = Scene::one(TurnTransport::Tcp);
         scene.ready(1);
         let shard = *scene.sockets.keys().next().expect("one");
         scene.put(|shards, now, apply| shards.receive(shard, garbage, now, apply));
-        // An `H` begins data of a channel, which is too long to be any.
         assert_eq!(scene.closes(), [Gone::Garbled], "{garbage:?}");
+    }
+    // What might be data of a channel, and is not, ends by silence: no answer is found in it.
+    let mut scene = Scene::one(TurnTransport::Tcp);
+    scene.join(1);
+    scene.run_for(WAY);
+    let shard = *scene.sockets.keys().next().expect("one");
+    scene.put(|shards, now, apply| shards.receive(shard, b"HTTP/1.1 400 Bad Request\r\n\r\n", now, apply));
+    assert_eq!(scene.until("given up", secs(6), closed).0, Gone::Silent);
+}
+
+#[test]
+fn a_peer_that_sends_too_much_at_once_disturbs_nobody() {
+    for transport in ALL {
+        let mut scene = Scene::one(transport);
+        scene.cuts = true;
+        let relayed = scene.ready(1);
+        scene.run_for(secs(1));
+        for bound in [false, true] {
+            for length in [2_000, 2_100, 9_001, 60_000] {
+                scene.peer_sends(relayed, PEER, &media(length));
+                scene.peer_sends(relayed, PEER, &media(77));
+                scene.run_for(ms(100));
+                let heard: Vec<_> = scene.data().iter().map(|(_, _, data)| data.len()).collect();
+                assert_eq!(heard.last(), Some(&77), "{transport:?} {length} {bound}");
+                let whole = transport == TurnTransport::Udp || length == 2_000;
+                assert_eq!(heard.contains(&length), whole, "{transport:?} {length}");
+                scene.told.retain(|(_, told)| !matches!(told, Told::Data(..)));
+            }
+            scene.send(relayed, PEER, &media(40)).expect("it is let through");
+            scene.run_for(secs(1));
+        }
+        assert_eq!(scene.closes(), []);
     }
 }
 

@@ -5,14 +5,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use stun_types::attribute::ErrorCode;
 use stun_types::message::Message;
 use thiserror::Error;
 use turn_types::message::{ALLOCATE, REFRESH};
 
 use crate::wire::classify::{Class, classify};
-use crate::wire::framing::Framing;
+use crate::wire::framing::{Framing, Unframed};
 use crate::wire::stun::{self, StunClass};
 
 use super::protocol::{Protocol, ProtocolEvent};
@@ -172,6 +172,8 @@ pub struct Allocation {
     state: State,
     /// What has come of a frame that is not whole.
     input: BytesMut,
+    /// Bytes to come of a frame that is longer than any of use.
+    passing: usize,
     asked: HashMap<[u8; 12], Asked>,
     /// The server has told how requests are to be signed.
     challenged: bool,
@@ -210,6 +212,7 @@ impl Allocation {
             protocol,
             state: State::Opening { since: opened },
             input: BytesMut::new(),
+            passing: 0,
             asked: HashMap::new(),
             challenged: false,
             stale: 0,
@@ -255,10 +258,15 @@ impl Allocation {
         } else {
             self.input.extend_from_slice(bytes);
             while self.state != State::Gone {
+                let passed = self.passing.min(self.input.len());
+                self.input.advance(passed);
+                self.passing -= passed;
                 match Framing::Turn.next_frame(&mut self.input) {
                     Ok(Some(frame)) => self.message(&frame, now, apply),
                     Ok(None) => break,
-                    Err(_) => self.end(Gone::Garbled, apply),
+                    // A peer may send what it likes, which is no reason to leave all others.
+                    Err(Unframed::TooLong(length)) => self.passing = length.next_multiple_of(4),
+                    Err(Unframed::Garbage) => self.end(Gone::Garbled, apply),
                 }
             }
         }
