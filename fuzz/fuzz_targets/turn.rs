@@ -56,6 +56,8 @@ struct World {
     secret: TurnSecret,
     transport: TurnTransport,
     open: BTreeSet<ShardId>,
+    /// Shards whose server was not looked for yet.
+    wanted: VecDeque<ShardId>,
     up: VecDeque<(ShardId, Vec<u8>)>,
     down: VecDeque<(ShardId, Vec<u8>)>,
     streams: HashMap<ShardId, BytesMut>,
@@ -92,6 +94,7 @@ impl World {
             secret,
             transport,
             open: BTreeSet::new(),
+            wanted: VecDeque::new(),
             up: VecDeque::new(),
             down: VecDeque::new(),
             streams: HashMap::new(),
@@ -104,12 +107,12 @@ impl World {
     }
 
     fn put<T>(&mut self, work: impl FnOnce(&mut Shards, Instant, &mut dyn FnMut(ShardEffect<'_>)) -> T) -> T {
-        let Self { shards, open, up, here, believed, now, transport, .. } = self;
-        let (mut messages, mut wanted) = (0, Vec::new());
-        let done = work(shards, *now, &mut |effect| match effect {
+        let Self { shards, open, wanted, up, here, believed, now, transport, .. } = self;
+        let mut messages = 0;
+        work(shards, *now, &mut |effect| match effect {
             ShardEffect::Open { shard, .. } => {
                 assert!(open.insert(shard));
-                wanted.push(shard);
+                wanted.push_back(shard);
             }
             ShardEffect::Close { shard, .. } => assert!(open.remove(&shard)),
             ShardEffect::ToServer { shard, bytes } => {
@@ -125,12 +128,15 @@ impl World {
             }
             ShardEffect::Lost { session, relayed } => assert_eq!(believed.remove(&session), Some(relayed)),
             ShardEffect::Without { session } => assert!(!believed.contains_key(&session)),
-        });
-        for shard in wanted {
-            let route = (client(shard, Leg::Udp).remote, client(shard, Leg::Udp).local);
-            self.put(|shards, now, apply| shards.opened(shard, route, now, apply));
+        })
+    }
+
+    /// Servers are found at once.
+    fn find(&mut self) {
+        while let Some(shard) = self.wanted.pop_front() {
+            let Client { remote, local, .. } = client(shard, Leg::Udp);
+            self.put(|shards, now, apply| shards.opened(shard, (remote, local), now, apply));
         }
-        done
     }
 
     fn run(&mut self, op: Op) {
@@ -214,9 +220,11 @@ impl World {
 
     /// What must hold after anything.
     fn check(&mut self) {
+        self.find();
         let mut ticks = 0;
         while self.shards.deadline().is_some_and(|at| at <= self.now) {
             self.put(|shards, now, apply| shards.tick(now, apply));
+            self.find();
             ticks += 1;
             assert!(ticks < SPINNING, "it wants a tick again and again");
         }
