@@ -3,8 +3,10 @@
 //! str0m's law is "one mutation, then drain to the timeout". [`SessionCore::handle`] makes the mutation and lends the core
 //! to a [`Drain`], so that nothing else can be put in before it has run dry. It owns no socket and reads no clock.
 
+mod outside;
+
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,11 +29,11 @@ use super::leg::{Answered, Leg};
 use super::playout::{AudienceNote, PlayoutPacket};
 use super::reflexive::Locals;
 use super::turn::Relayed;
+pub use outside::{GATHERING, RelayWish};
+use outside::{Outside, Relay};
 
 /// How long media goes on after a WebSocket merely dropped, so that the client can resume.
 pub const GRACE: Duration = Duration::from_secs(10);
-/// How long an answer, or the end of our candidates, waits for a relayed one.
-pub const GATHERING: Duration = Duration::from_secs(2);
 /// Candidates that are kept before an offer comes.
 const EARLY_CANDIDATES: usize = 32;
 /// From the first half of a frame to the second, for who wants 10 ms at a time.
@@ -73,19 +75,6 @@ pub enum Input<'a> {
     Unrelayed,
     /// This relayed address is gone; another may come.
     RelayLost(SocketAddr),
-}
-
-/// What a session wants of the outside TURN servers.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum RelayWish {
-    /// A relayed address, or to be told of the one that it has.
-    Join,
-    /// None any more.
-    Leave,
-    /// That a peer at this address reaches it.
-    Permit(IpAddr),
-    /// To know whether the relayed address still works.
-    Doubt,
 }
 
 /// What comes out of a session.
@@ -139,34 +128,6 @@ pub enum SessionState {
     Connected,
     /// Connected, and sound is sent.
     Streaming,
-}
-
-/// What a session has to do with outside TURN servers.
-#[derive(Default)]
-struct Outside {
-    relay: Relay,
-    /// An offer whose answer waits for a relayed candidate.
-    held: Option<Offer>,
-    /// The client has not been told the end of our candidates.
-    unended: bool,
-    /// What its media went by is gone.
-    astray: bool,
-}
-
-/// How it stands with a relayed address from outside.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Relay {
-    /// There are no servers.
-    #[default]
-    Off,
-    /// Nobody has asked.
-    Idle,
-    /// It was asked for; who needs it waits until then.
-    Awaited { until: Instant },
-    /// It may come, and nobody waits.
-    Late,
-    /// It is there.
-    There(Relayed),
 }
 
 /// One session.
@@ -262,13 +223,6 @@ impl SessionCore {
             #[cfg(test)]
             bug: false,
         }
-    }
-
-    /// The same where there are outside TURN servers, so that a relayed candidate may be had.
-    #[must_use]
-    pub fn with_outside_relay(mut self) -> Self {
-        self.outside.relay = Relay::Idle;
-        self
     }
 
     /// One mutation. The core stays borrowed until the returned [`Drain`] has run dry.
@@ -398,92 +352,6 @@ impl SessionCore {
         };
         if let Err(fault) = done {
             self.say(fault.into());
-        }
-    }
-
-    /// Answers an offer, or holds it back until there is a relayed candidate for the answer.
-    fn take_offer(&mut self, offer: Offer, now: Instant) -> Result<(), SignalFault> {
-        if self.outside.relay == Relay::Idle {
-            self.outside.relay = Relay::Awaited { until: now + GATHERING };
-            self.effects.push_back(Effect::Relay(RelayWish::Join));
-        }
-        // Who offers again does not wait: the answers come in order.
-        let in_turn = self.outside.held.is_none();
-        self.answer_held(now);
-        if matches!(self.outside.relay, Relay::Awaited { .. }) && offer.style == OfferStyle::Complete && in_turn {
-            self.outside.held = Some(offer);
-            return Ok(());
-        }
-        self.offer(&offer, now)
-    }
-
-    fn answer_held(&mut self, now: Instant) {
-        if let Some(offer) = self.outside.held.take()
-            && let Err(fault) = self.offer(&offer, now)
-        {
-            self.say(fault.into());
-        }
-    }
-
-    /// A relayed address is there.
-    fn relayed(&mut self, relayed: Relayed, now: Instant) {
-        if self.outside.relay == Relay::Off {
-            return;
-        }
-        let known = self.outside.relay == Relay::There(relayed);
-        self.outside.relay = Relay::There(relayed);
-        let candidate = self.leg.as_mut().and_then(|leg| leg.add_relayed(relayed));
-        if self.outside.unended {
-            if let Some(candidate) = candidate {
-                self.say(ServerMsg::IceCandidate { candidate: Some(candidate) });
-            }
-            self.end_candidates();
-        } else if self.outside.held.is_none() && !known {
-            // The client has its answer, and learns of this one by the next only.
-            let missing = self.leg.as_ref().is_some_and(|leg| !leg.is_connected());
-            if missing || self.outside.astray {
-                self.effects.push_back(Effect::Renew);
-            }
-        }
-        self.outside.astray = false;
-        self.answer_held(now);
-    }
-
-    /// What waits for a relayed address waits no longer.
-    fn waits_no_more(&mut self, now: Instant) {
-        if matches!(self.outside.relay, Relay::Awaited { .. }) {
-            self.outside.relay = Relay::Late;
-        }
-        self.end_candidates();
-        self.answer_held(now);
-    }
-
-    fn relay_lost(&mut self, address: SocketAddr, now: Instant) {
-        if !matches!(self.outside.relay, Relay::There(relayed) if relayed.address == address) {
-            return;
-        }
-        self.outside.relay = Relay::Awaited { until: now + GATHERING };
-        self.outside.astray = self.leg.as_ref().is_some_and(|leg| leg.goes_by(address));
-    }
-
-    fn end_candidates(&mut self) {
-        if std::mem::take(&mut self.outside.unended) {
-            self.say(ServerMsg::IceCandidate { candidate: None });
-        }
-    }
-
-    /// The session wants no relayed address any more.
-    fn leave_relay(&mut self) {
-        (self.outside.held, self.outside.unended, self.outside.astray) = (None, false, false);
-        if !matches!(self.outside.relay, Relay::Off | Relay::Idle) {
-            self.outside.relay = Relay::Idle;
-            self.effects.push_back(Effect::Relay(RelayWish::Leave));
-        }
-    }
-
-    fn expect_peers(&mut self, peers: impl IntoIterator<Item = IpAddr>) {
-        if self.outside.relay != Relay::Off {
-            self.effects.extend(peers.into_iter().map(|ip| Effect::Relay(RelayWish::Permit(ip))));
         }
     }
 
@@ -765,12 +633,6 @@ impl SessionCore {
         let slow = connected && (self.slow == Some(at) || at.saturating_duration_since(now) >= SLOW);
         self.slow = slow.then_some(at);
         if slow { at + PATIENCE } else { at }
-    }
-
-    /// When the way by the relay is in doubt, for want of proof that the peer listens.
-    fn doubt_due(&self) -> Option<Instant> {
-        let Relay::There(relayed) = self.outside.relay else { return None };
-        self.leg.as_ref().filter(|leg| leg.is_connected() && leg.goes_by(relayed.address)).and_then(Leg::doubt_due)
     }
 
     /// When a tick is wanted, beside what str0m wants.
