@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::wire::ids::SessionId;
 use crate::wire::signal::{ClientMsg, Hello, ServerMsg, SignalFault};
 
+use super::budget::Budget;
 use super::session::{Model, Policy, PortRange, Profile};
 
 /// A socket that has not authenticated by then is closed.
@@ -37,6 +38,21 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// That of a connection which a fault ended, whose text the client has been told.
+    #[must_use]
+    pub const fn after(fault: &SignalFault) -> Self {
+        match fault {
+            SignalFault::RateLimited => Self::Policy("too many messages"),
+            SignalFault::OverCapacity(text) => Self::Policy(text),
+            SignalFault::NoRelay(_) | SignalFault::BadPortRange(_) | SignalFault::UnknownModel(_) => {
+                Self::Policy("not served here")
+            }
+            SignalFault::TooManyAttempts(_) => Self::Policy("too many attempts"),
+            SignalFault::Internal => Self::Policy("internal error"),
+            _ => Self::Policy("not authenticated"),
+        }
+    }
+
     /// The close code.
     #[must_use]
     pub const fn code(self) -> u16 {
@@ -198,8 +214,7 @@ pub struct Door {
     /// The operator's ports, of which a client may choose.
     window: Option<PortRange>,
     sdk: bool,
-    tokens: u32,
-    filled: Instant,
+    budget: Budget,
     /// When the client wants fresh ICE servers.
     renew: Option<Instant>,
 }
@@ -213,8 +228,7 @@ impl Door {
             wishes,
             window,
             sdk: false,
-            tokens: BURST,
-            filled: now,
+            budget: Budget::new(BURST, RATE, now),
             renew: None,
         }
     }
@@ -237,7 +251,7 @@ impl Door {
         if self.stage == Stage::Closed {
             return Vec::new();
         }
-        if !self.spend(now) {
+        if !self.budget.spend(1, now) {
             return self.refuse(SignalFault::RateLimited);
         }
         let message = match ClientMsg::parse(text) {
@@ -285,16 +299,7 @@ impl Door {
     #[must_use]
     pub fn refuse(&mut self, fault: SignalFault) -> Vec<DoorEffect> {
         self.stage = Stage::Closed;
-        let reason = match fault {
-            SignalFault::RateLimited => CloseReason::Policy("too many messages"),
-            SignalFault::OverCapacity(text) => CloseReason::Policy(text),
-            SignalFault::NoRelay(_) | SignalFault::BadPortRange(_) | SignalFault::UnknownModel(_) => {
-                CloseReason::Policy("not served here")
-            }
-            SignalFault::TooManyAttempts(_) => CloseReason::Policy("too many attempts"),
-            SignalFault::Internal => CloseReason::Policy("internal error"),
-            _ => CloseReason::Policy("not authenticated"),
-        };
+        let reason = CloseReason::after(&fault);
         vec![DoorEffect::Send(fault.into()), DoorEffect::Close(reason)]
     }
 
@@ -304,7 +309,7 @@ impl Door {
         if self.stage == Stage::Closed {
             return Vec::new();
         }
-        if !self.spend(now) {
+        if !self.budget.spend(1, now) {
             return self.refuse(SignalFault::RateLimited);
         }
         vec![DoorEffect::Send(SignalFault::InvalidMessage("binary frames are not read here".into()).into())]
@@ -342,16 +347,6 @@ impl Door {
             }
             Err(fault) => self.refuse(fault),
         }
-    }
-
-    /// Takes one message from the budget.
-    fn spend(&mut self, now: Instant) -> bool {
-        let earned = now.saturating_duration_since(self.filled).as_millis() * u128::from(RATE) / 1000;
-        if earned > 0 {
-            self.tokens = u32::try_from(earned).unwrap_or(BURST).saturating_add(self.tokens).min(BURST);
-            self.filled = now;
-        }
-        self.tokens.checked_sub(1).map(|left| self.tokens = left).is_some()
     }
 }
 

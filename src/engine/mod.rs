@@ -1,7 +1,8 @@
-//! Floor 1, sans-IO machines: session core, demultiplexer, playout, the client's door, access. `now` comes last; effects go out.
+//! Floor 1, sans-IO machines: session core, demultiplexer, playout, the client's door, rooms, access. `now` comes last; effects go out.
 
 pub mod access;
 pub mod attempts;
+pub mod budget;
 pub mod caller;
 pub mod credentials;
 pub(crate) mod crypto;
@@ -22,6 +23,7 @@ pub mod playout;
 pub mod providers;
 pub mod reflexive;
 pub mod relay;
+pub mod room;
 pub mod session;
 mod srtp;
 pub mod stream;

@@ -20,6 +20,7 @@ mod protocol;
 mod relay;
 mod restart;
 mod resume;
+mod rooms;
 mod switch_stop;
 mod tcp;
 mod turn;

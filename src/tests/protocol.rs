@@ -180,7 +180,12 @@ fn fault_place(fault: &SignalFault) -> usize {
         SignalFault::EngineFailed(_) => 16,
         SignalFault::EmptyText => 17,
         SignalFault::UnknownModel(_) => 18,
-        SignalFault::Internal => 19,
+        SignalFault::RoomFull => 19,
+        SignalFault::Taken(_) => 20,
+        SignalFault::NoRoom => 21,
+        SignalFault::NotInRoom(_) => 22,
+        SignalFault::UnknownPeer(_) => 23,
+        SignalFault::Internal => 24,
     }
 }
 
@@ -207,6 +212,11 @@ fn every_fault_has_its_code_and_its_text() {
         (SignalFault::EngineFailed(x()), "engine_failed", "Speech failed: X"),
         (SignalFault::EmptyText, "empty_text", "Empty text"),
         (SignalFault::UnknownModel(x()), "unknown_model", "Unknown model: X"),
+        (SignalFault::RoomFull, "room_full", "The room is full"),
+        (SignalFault::Taken(x()), "taken", "The user id is taken: X"),
+        (SignalFault::NoRoom, "not_in_room", "Must join a room first"),
+        (SignalFault::NotInRoom(x()), "not_in_room", "Not in this room: X"),
+        (SignalFault::UnknownPeer(x()), "unknown_peer", "No such peer: X"),
         (SignalFault::Internal, "internal", "Internal error"),
     ];
     for (place, (fault, code, text)) in table.iter().enumerate() {

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use subtle::ConstantTimeEq;
+
 /// Names a session towards its client: 128 random bits, written as 32 lower-case hexadecimal digits.
 ///
 /// Whoever knows it may resume the session after authenticating, so it is never logged whole: `Debug` shows eight digits.
@@ -14,6 +16,12 @@ impl SessionId {
     #[must_use]
     pub const fn from_random(bytes: [u8; 16]) -> Self {
         Self(bytes)
+    }
+
+    /// Compares with what somebody presented, in a time that does not tell where they differ.
+    #[must_use]
+    pub fn matches(&self, presented: &Self) -> bool {
+        self.0.ct_eq(&presented.0).into()
     }
 }
 
@@ -54,6 +62,10 @@ impl FromStr for SessionId {
 /// Names a session inside one media worker: an index that is never reused within a run.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SessionKey(pub u32);
+
+/// Names somebody's connection to the rooms of a process: a number that is never used again within a run.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct MemberKey(pub u64);
 
 /// Names a media worker inside the process: its place, below [`WorkerId::MOST`].
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -7,6 +7,7 @@ use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::fault::SignalFault;
+use super::read;
 
 /// One message of a client.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,9 +130,9 @@ pub struct SetImage {
 
 /// The tag alone; the rest of the object is skipped without being kept.
 #[derive(Deserialize)]
-struct Tag<'a> {
+pub(super) struct Tag<'a> {
     #[serde(rename = "type", borrow)]
-    kind: Cow<'a, str>,
+    pub(super) kind: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -153,12 +154,7 @@ impl ClientMsg {
     /// # Errors
     /// The fault that answers it: no JSON, no known `type`, a missing field or one of the wrong kind, an offer without `sdp`.
     pub fn parse(text: &str) -> Result<Self, SignalFault> {
-        if !text.trim_start().starts_with('{') {
-            // serde would read a list as an object's fields in order.
-            read::<serde::de::IgnoredAny>(text)?;
-            return Err(SignalFault::InvalidMessage("expected an object".into()));
-        }
-        let Tag { kind } = read(text)?;
+        let Tag { kind } = object(text)?;
         match kind.as_ref() {
             "hello" => read(text).map(Self::Hello),
             "webrtc_offer" => offer(text, OfferStyle::Complete),
@@ -180,19 +176,20 @@ impl ClientMsg {
     }
 }
 
+/// Reads an object; serde alone would read a list as an object's fields in order.
+pub(super) fn object<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, SignalFault> {
+    if !text.trim_start().starts_with('{') {
+        read::<serde::de::IgnoredAny>(text)?;
+        return Err(SignalFault::InvalidMessage("expected an object".into()));
+    }
+    read(text)
+}
+
 fn offer(text: &str, style: OfferStyle) -> Result<ClientMsg, SignalFault> {
     match read(text)? {
         Sdp { sdp: Some(sdp) } if !sdp.trim().is_empty() => Ok(ClientMsg::Offer(Offer { style, sdp })),
         Sdp { .. } => Err(SignalFault::MissingSdp),
     }
-}
-
-fn read<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, SignalFault> {
-    serde_json::from_str(text).map_err(|error| match error.classify() {
-        // serde's words on data name fields and kinds; they may quote a stranger's value, so they are cut.
-        serde_json::error::Category::Data => SignalFault::about(&error.to_string(), SignalFault::InvalidMessage),
-        _ => SignalFault::InvalidJson,
-    })
 }
 
 /// Text where it is text, nothing where it is anything else.

@@ -63,6 +63,21 @@ pub enum SignalFault {
     /// A `model` that we do not have.
     #[error("Unknown model: {0}")]
     UnknownModel(String),
+    /// Nobody else may come into this room.
+    #[error("The room is full")]
+    RoomFull,
+    /// Somebody in the room has this user id.
+    #[error("The user id is taken: {0}")]
+    Taken(String),
+    /// Not in any room yet, or not any more; clients match the text.
+    #[error("Must join a room first")]
+    NoRoom,
+    /// In another room than the message says.
+    #[error("Not in this room: {0}")]
+    NotInRoom(String),
+    /// Nobody else in the room has this user id.
+    #[error("No such peer: {0}")]
+    UnknownPeer(String),
     /// Our own fault.
     #[error("Internal error")]
     Internal,
@@ -89,6 +104,10 @@ impl SignalFault {
             Self::EngineFailed(_) => "engine_failed",
             Self::EmptyText => "empty_text",
             Self::UnknownModel(_) => "unknown_model",
+            Self::RoomFull => "room_full",
+            Self::Taken(_) => "taken",
+            Self::NoRoom | Self::NotInRoom(_) => "not_in_room",
+            Self::UnknownPeer(_) => "unknown_peer",
             Self::Internal => "internal",
         }
     }

@@ -172,10 +172,16 @@ pub struct ErrorMsg {
     pub error: String,
 }
 
-impl From<&SignalFault> for ServerMsg {
+impl From<&SignalFault> for ErrorMsg {
     fn from(fault: &SignalFault) -> Self {
         let message = fault.to_string();
-        Self::Error(ErrorMsg { code: fault.code(), error: message.clone(), message })
+        Self { code: fault.code(), error: message.clone(), message }
+    }
+}
+
+impl From<&SignalFault> for ServerMsg {
+    fn from(fault: &SignalFault) -> Self {
+        Self::Error(fault.into())
     }
 }
 
