@@ -30,6 +30,23 @@ fn grow_the_corpus_of_messages() {
 
 #[test]
 #[ignore = "writes fuzz/corpus"]
+fn grow_the_corpus_of_rooms() {
+    let folder = folder("rooms");
+    let golden: BTreeMap<String, serde_json::Value> =
+        serde_json::from_str(include_str!("golden/room-client.json")).expect("golden files are JSON");
+    let join = |user: &str, room: &str| format!(r#"{{"type":"join","roomId":"{room}","userId":"{user}"}}"#);
+    for (name, message) in &golden {
+        let story = [format!("a{}", join("ann", "blue")), format!("b{}", join("bob", "blue")), format!("a{message}")];
+        fs::write(folder.join(name), story.join("\n")).expect("it can be written");
+    }
+    let moves = [join("ann", "blue"), join("ann", "red"), join("ann", "blue"), join("cid", "red")];
+    let story = ["a", "b", "b", "c", "a"].iter().zip(moves.iter().map(String::as_str).chain([""]));
+    let story: Vec<_> = story.map(|(who, what)| format!("{who}{what}")).collect();
+    fs::write(folder.join("moves"), story.join("\n")).expect("it can be written");
+}
+
+#[test]
+#[ignore = "writes fuzz/corpus"]
 fn grow_the_corpus_of_datagrams() {
     let folder = folder("datagram");
     let mut net = Net::seeded(91);
