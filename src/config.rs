@@ -24,17 +24,22 @@ use crate::engine::access::{AllowedOrigins, AuthMode, DEV_TOKEN, Origin, Secret,
 use crate::engine::credentials::TurnSecret;
 use crate::engine::host::{Hmac, PortRange};
 use crate::engine::providers::{self, Source};
+use crate::engine::room::RoomLimits;
 use crate::logging::{LogFilter, LogFormat};
 use crate::wire::ice_url::{IceUrl, IceUrlFault, Scheme};
 use crate::wire::ids::WorkerId;
 
 /// What stands for a variable that nobody set; also shown by `--help`. The others are off by default.
-const DEFAULTS: [(&str, &str); 13] = [
+const DEFAULTS: [(&str, &str); 17] = [
     ("HOST", "::"),
     ("PORT", "8080"),
     ("TRUSTED_PROXIES", "127.0.0.0/8,::1"),
     ("WORKERS", CORES),
     ("MAX_SESSIONS", "10000"),
+    ("ROOMS_OPEN", "false"),
+    ("ROOM_SIZE", "16"),
+    ("MAX_ROOMS", "10000"),
+    ("ROOMS_PER_ADDRESS", "64"),
     ("MEDIA_PORT", "3479"),
     ("RELAY", "on"),
     ("RELAY_PORT", "3478"),
@@ -57,6 +62,9 @@ const TURN_TTLS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::
 /// Where the providers' interfaces are.
 const TWILIO_API: &str = "https://api.twilio.com";
 const CLOUDFLARE_API: &str = "https://rtc.live.cloudflare.com";
+
+/// People in a room: everybody's browser has a connection to everybody else's, and none has hundreds.
+const LARGEST_ROOM: u32 = 256;
 
 /// Longest run of the load client. It must stop by itself, whatever was typed.
 const LONGEST_LOAD: Duration = Duration::from_secs(24 * 60 * 60);
@@ -87,6 +95,10 @@ pub struct Config {
     pub auth: AuthMode,
     /// `MAX_SESSIONS`: more are refused.
     pub max_sessions: NonZeroU32,
+    /// `ROOMS_OPEN`: whether anybody may join rooms, without a token.
+    pub rooms_open: bool,
+    /// `ROOM_SIZE`, `MAX_ROOMS` and `ROOMS_PER_ADDRESS`.
+    pub room_limits: RoomLimits,
     /// `WORKERS`: threads that carry media, 1 to 64.
     pub workers: u8,
     /// `MEDIA_PORT`: ICE, DTLS and SRTP. 0 lets the system choose.
@@ -416,6 +428,18 @@ struct ServeFlags {
     /// Most sessions at a time; more are refused.
     #[arg(long, value_name = "N", help_heading = "Who may come in")]
     max_sessions: Option<String>,
+    /// Whether rooms need no token: true or false.
+    #[arg(long, value_name = "SWITCH", help_heading = "Rooms")]
+    rooms_open: Option<String>,
+    /// Most people in a room, 1 to 256; each has a connection to each other one.
+    #[arg(long, value_name = "N", help_heading = "Rooms")]
+    room_size: Option<String>,
+    /// Most rooms at a time; they exist while somebody is in them.
+    #[arg(long, value_name = "N", help_heading = "Rooms")]
+    max_rooms: Option<String>,
+    /// Most rooms at a time that came to be from one address.
+    #[arg(long, value_name = "N", help_heading = "Rooms")]
+    rooms_per_address: Option<String>,
     /// Threads that carry the audio, each with its own sessions: 1 to 64, or `cores` for as many as this process may use.
     #[arg(long, value_name = "N", help_heading = "Audio")]
     workers: Option<String>,
@@ -561,6 +585,12 @@ impl ServeFlags {
             trusted_proxies: env.required("TRUSTED_PROXIES", self.trusted_proxies, trusted_proxies)?,
             auth: own_token.map_or_else(|| AuthMode::Dev { random: random_token(entropy) }, AuthMode::Token),
             max_sessions: env.required("MAX_SESSIONS", self.max_sessions, max_sessions)?,
+            rooms_open: env.required("ROOMS_OPEN", self.rooms_open, on_or_off)?,
+            room_limits: RoomLimits {
+                size: env.required("ROOM_SIZE", self.room_size, room_size)?,
+                rooms: env.required("MAX_ROOMS", self.max_rooms, rooms)?,
+                per_address: env.required("ROOMS_PER_ADDRESS", self.rooms_per_address, rooms)?,
+            },
             workers: env.required("WORKERS", self.workers, workers)?,
             media_port,
             relay_port,
@@ -701,6 +731,16 @@ fn max_sessions(text: &str) -> Result<NonZeroU32, String> {
     whole(text).ok_or_else(|| format!("{text:?} is not a number of sessions (1 or more)"))
 }
 
+fn room_size(text: &str) -> Result<u32, String> {
+    whole(text)
+        .filter(|size| (1..=LARGEST_ROOM).contains(size))
+        .ok_or_else(|| format!("{text:?} is not a number of people in a room (1 to {LARGEST_ROOM})"))
+}
+
+fn rooms(text: &str) -> Result<u32, String> {
+    whole(text).filter(|rooms| *rooms > 0).ok_or_else(|| format!("{text:?} is not a number of rooms (1 or more)"))
+}
+
 /// Digits only: `parse` alone would take "+80".
 fn whole<T: FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
@@ -786,8 +826,8 @@ fn turn_ttl(text: &str) -> Result<Duration, String> {
 
 fn on_or_off(text: &str) -> Result<bool, String> {
     match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
         _ => Err(format!("{text:?} is neither on nor off")),
     }
 }
@@ -882,6 +922,8 @@ mod tests {
         assert_eq!(config.host.at(config.port), "[::]:8080".parse().expect("an address"));
         assert_eq!((config.media_port, config.max_sessions.get()), (3479, 10_000));
         assert_eq!((config.tls, config.public_ip), (None, PublicIp::default()));
+        assert_eq!(config.room_limits, RoomLimits { size: 16, rooms: 10_000, per_address: 64 });
+        assert!(!config.rooms_open);
         assert_eq!(config.allowed_origins, AllowedOrigins::List(Vec::new()));
         assert_eq!(config.trusted_proxies, ["127.0.0.0/8", "::1/128"].map(|net| net.parse().expect("a network")));
         assert_eq!((config.log, config.log_format), (LogFilter::default(), LogFormat::Human));
@@ -915,6 +957,11 @@ mod tests {
             ("MEDIA_PORT", "-1", "MEDIA_PORT: \"-1\" is not a port number (0 to 65535)"),
             ("MEDIA_PORT", "8080", "MEDIA_PORT: 8080 is PORT too, media needs a port of its own"),
             ("MAX_SESSIONS", "0", "MAX_SESSIONS: \"0\" is not a number of sessions (1 or more)"),
+            ("ROOMS_OPEN", "maybe", "ROOMS_OPEN: \"maybe\" is neither on nor off"),
+            ("ROOM_SIZE", "0", "ROOM_SIZE: \"0\" is not a number of people in a room (1 to 256)"),
+            ("ROOM_SIZE", "257", "ROOM_SIZE: \"257\" is not a number of people in a room (1 to 256)"),
+            ("MAX_ROOMS", "0", "MAX_ROOMS: \"0\" is not a number of rooms (1 or more)"),
+            ("ROOMS_PER_ADDRESS", "-1", "ROOMS_PER_ADDRESS: \"-1\" is not a number of rooms (1 or more)"),
             ("WORKERS", "0", "WORKERS: \"0\" is not a number of workers (1 to 64, or cores)"),
             ("WORKERS", "65", "WORKERS: \"65\" is not a number of workers (1 to 64, or cores)"),
             ("HOST", "localhost", "HOST: \"localhost\" is not an IP address such as ::, 0.0.0.0 or 127.0.0.1"),

@@ -8,7 +8,7 @@ use actix::{Addr, Recipient};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-use crate::engine::access::{Access, ClientAddr, Visitor};
+use crate::engine::access::{Access, ClientAddr, DEV_TOKEN, Visitor};
 use crate::engine::attempts::Attempts;
 use crate::engine::deadline::Beat;
 use crate::engine::door::{Admission, Wishes};
@@ -22,6 +22,7 @@ use super::capacity::{Capacity, Directory};
 use super::clock::Clock;
 use super::metrics::Metrics;
 use super::reflexive::Outside;
+use super::rooms::Lobby;
 use super::session::ToClient;
 use super::worker::{Open, Opened, Resume, Worker};
 
@@ -50,6 +51,10 @@ pub struct Gate {
     pub ice_servers: IceServers,
     /// What our sockets are called behind a NAT.
     pub outside: Outside,
+    /// The way to the rooms.
+    pub lobby: Lobby,
+    /// Whether anybody may join them.
+    pub rooms_open: bool,
     /// What serves at the moment.
     pub serving: watch::Receiver<Serving>,
     /// The UDP ports of which clients may choose.
@@ -95,15 +100,20 @@ impl Gate {
         Ok((opened, id))
     }
 
+    /// Waits a moment for a provider that has yet to say its first word.
+    pub async fn providers_settled(&self) {
+        let mut serving = self.serving.clone();
+        let settled = serving.wait_for(|serving| !serving.is_waited_for);
+        // Whatever came of it: there is something behind, or nothing.
+        drop(tokio::time::timeout(FIRST_WORD, settled).await);
+    }
+
     /// Waits a moment for a provider that has yet to say its first word, so that the first clients after a start get what the others do.
     ///
     /// # Errors
     /// When a client that wants relayed paths only could have none.
     pub async fn ice_ready(&self, knock: &Knock, profile: Profile) -> Result<(), SignalFault> {
-        let mut serving = self.serving.clone();
-        let settled = serving.wait_for(|serving| !serving.is_waited_for);
-        // Whatever came of it: there is something behind, or nothing.
-        drop(tokio::time::timeout(FIRST_WORD, settled).await);
+        self.providers_settled().await;
         match profile.policy {
             Some(policy) if policy.is_relay_only() => {
                 let told = self.told("", knock, profile.policy);
@@ -146,13 +156,23 @@ impl Gate {
             self.metrics.wrong_token();
             return Admission::Bad(SignalFault::TooManyAttempts(too_many.retry_after.as_secs().max(1)));
         }
-        let visitor = Visitor { peer: knock.peer, host: knock.host.as_deref(), forwarded: knock.forwarded };
-        if self.access.verify(token, &visitor).admits(knock.origin_allowed) {
+        if self.access.verify(token, &knock.visitor()).admits(knock.origin_allowed) {
             return Admission::Good;
         }
         attempts.wrong(knock.client, now);
         self.metrics.wrong_token();
         Admission::Bad(wrong)
+    }
+
+    /// The same for the rooms. Whoever brings no token has guessed none: it comes in where all may, or as the well-known one would.
+    #[must_use]
+    pub fn admit_to_rooms(&self, token: Option<&str>, knock: &Knock) -> Admission {
+        match token.filter(|token| !token.is_empty()) {
+            _ if self.rooms_open && knock.origin_allowed => Admission::Good,
+            Some(token) => self.admit(token, knock, SignalFault::BadToken),
+            None if self.access.verify(DEV_TOKEN, &knock.visitor()).admits(knock.origin_allowed) => Admission::Good,
+            None => Admission::Bad(SignalFault::BadToken),
+        }
     }
 }
 
@@ -174,6 +194,10 @@ pub struct Knock {
 }
 
 impl Knock {
+    fn visitor(&self) -> Visitor<'_> {
+        Visitor { peer: self.peer, host: self.host.as_deref(), forwarded: self.forwarded }
+    }
+
     /// The host under which the client may find the relay: where a proxy is, the relay need not be.
     fn relay_host(&self) -> Option<&str> {
         self.host.as_deref().filter(|_| !self.forwarded)

@@ -8,6 +8,8 @@ use actix_web::http::header::{self, ContentType, HeaderMap, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::{Compress, DefaultHeaders, ErrorHandlerResponse, ErrorHandlers};
 use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rust_embed::RustEmbed;
 use serde::Serialize;
 
@@ -33,7 +35,10 @@ const LONGEST_USER: usize = 64;
 #[include = "index.html"]
 #[include = "style.css"]
 #[include = "favicon.svg"]
+#[include = "room.html"]
+#[include = "room.css"]
 #[include = "src/*.js"]
+#[include = "src/room/*.js"]
 #[include = "sdk/*.js"]
 #[include = "sdk/*.d.ts"]
 struct Files;
@@ -51,7 +56,9 @@ pub fn routes(config: &mut web::ServiceConfig) {
             "/sdk/{path:.*}",
             read().to(|request: HttpRequest, path: web::Path<String>| async move { module(&request, &path) }),
         )
-        .route("/ws", web::get().to(websocket))
+        .route("/room", read().to(|request: HttpRequest| async move { file(&request, "room.html") }))
+        .route("/ws", web::get().to(listen))
+        .route("/signal", web::get().to(meet))
         .route("/api/voices", read().to(voices))
         .route("/api/turn-credentials", read().to(turn_credentials))
         .route(
@@ -63,7 +70,14 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .default_service(web::to(|request: HttpRequest| async move {
             let known = matches!(
                 request.path(),
-                "/" | "/ws" | "/api/voices" | "/api/turn-credentials" | "/healthz" | "/readyz" | "/metrics"
+                "/" | "/room"
+                    | "/ws"
+                    | "/signal"
+                    | "/api/voices"
+                    | "/api/turn-credentials"
+                    | "/healthz"
+                    | "/readyz"
+                    | "/metrics"
             );
             if known && *request.method() != Method::GET {
                 let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "Only GET and HEAD are served here.");
@@ -232,21 +246,46 @@ async fn show_metrics(gate: web::Data<Gate>) -> HttpResponse {
         .body(metrics::render(&gate.registry))
 }
 
-async fn websocket(
-    gate: web::Data<Gate>,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> actix_web::Result<HttpResponse> {
+async fn listen(gate: web::Data<Gate>, request: HttpRequest, payload: web::Payload) -> actix_web::Result<HttpResponse> {
+    match knocked(&gate, &request, |knock| knock.wishes.api_key.is_some()) {
+        Ok(knock) => ws::listen(gate.into_inner(), knock, &request, payload),
+        Err((status, detail)) => Ok(problem(status, detail)),
+    }
+}
+
+async fn meet(gate: web::Data<Gate>, request: HttpRequest, payload: web::Payload) -> actix_web::Result<HttpResponse> {
+    let token = bearer(request.headers());
+    match knocked(&gate, &request, |_| token.is_some()) {
+        Ok(knock) => ws::meet(gate.into_inner(), knock, token.as_deref(), &request, payload),
+        Err((status, detail)) => Ok(problem(status, detail)),
+    }
+}
+
+/// Who wants a WebSocket, or why there is none. A page of another origin must have brought a token; what that is worth is seen later.
+fn knocked(
+    gate: &Arc<Gate>,
+    request: &HttpRequest,
+    proves: impl Fn(&Knock) -> bool,
+) -> Result<Knock, (StatusCode, &'static str)> {
     if *gate.draining.borrow() {
-        return Ok(problem(StatusCode::SERVICE_UNAVAILABLE, "The server takes no sessions now."));
+        return Err((StatusCode::SERVICE_UNAVAILABLE, "The server takes no sessions now."));
     }
-    let Some(knock) = knock(&gate, &request) else {
-        return Ok(problem(StatusCode::BAD_REQUEST, "The connection has no peer address."));
+    let Some(knock) = knock(gate, request) else {
+        return Err((StatusCode::BAD_REQUEST, "The connection has no peer address."));
     };
-    if !knock.origin_allowed && knock.wishes.api_key.is_none() {
-        return Ok(problem(StatusCode::FORBIDDEN, "Pages of this origin may not use the server: see ALLOWED_ORIGINS."));
+    if !knock.origin_allowed && !proves(&knock) {
+        return Err((StatusCode::FORBIDDEN, "Pages of this origin may not use the server: see ALLOWED_ORIGINS."));
     }
-    ws::upgrade(gate.into_inner(), knock, &request, payload)
+    Ok(knock)
+}
+
+/// The token that a client offers as a subprotocol, because browsers can set no other header: `bearer.` and the token in base64url. One
+/// that cannot be read is a wrong one.
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).filter_map(|value| value.to_str().ok());
+    let token = offered.flat_map(|list| list.split(',')).find_map(|name| name.trim().strip_prefix("bearer."))?;
+    let token = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).ok();
+    Some(token.and_then(|token| String::from_utf8(token).ok()).unwrap_or_default())
 }
 
 fn knock(gate: &Arc<Gate>, request: &HttpRequest) -> Option<Knock> {

@@ -60,6 +60,10 @@ struct Inner {
     forwarded: Counter,
     wrong_tokens: Counter,
     failures: Counter,
+    rooms: Gauge,
+    room_members: Gauge,
+    room_messages: Counter,
+    room_cuts: Counter,
 }
 
 const STATES: [(SessionState, &str); 4] = [
@@ -102,6 +106,10 @@ impl Metrics {
             forwarded: Counter::default(),
             wrong_tokens: Counter::default(),
             failures: Counter::default(),
+            rooms: Gauge::default(),
+            room_members: Gauge::default(),
+            room_messages: Counter::default(),
+            room_cuts: Counter::default(),
         };
         registry.register("websockets", "Open WebSockets", inner.websockets.clone());
         registry.register("relay_received_packets", "Messages of the relay's clients", inner.relay_in.clone());
@@ -159,6 +167,10 @@ impl Metrics {
             "Datagrams of another worker, and what workers tell each other of them",
             inner.forwarded.clone(),
         );
+        registry.register("rooms", "Rooms with somebody in them", inner.rooms.clone());
+        registry.register("room_members", "People in rooms", inner.room_members.clone());
+        registry.register("room_messages", "Messages from one to another in a room", inner.room_messages.clone());
+        registry.register("room_cuts", "Sockets that were too slow for their room", inner.room_cuts.clone());
         registry.register("wrong_tokens", "Tokens that were refused", inner.wrong_tokens.clone());
         registry.register("session_failures", "Peer connections given up by the engine", inner.failures.clone());
         (Self(Arc::new(inner)), registry)
@@ -280,6 +292,22 @@ impl Metrics {
     /// A token was refused.
     pub fn wrong_token(&self) {
         self.0.wrong_tokens.inc();
+    }
+
+    /// So many rooms there are, with so many people in them.
+    pub fn rooms(&self, rooms: usize, members: usize) {
+        self.0.rooms.set(i64::try_from(rooms).unwrap_or(i64::MAX));
+        self.0.room_members.set(i64::try_from(members).unwrap_or(i64::MAX));
+    }
+
+    /// Somebody in a room sends somebody else something.
+    pub fn room_message(&self) {
+        self.0.room_messages.inc();
+    }
+
+    /// A socket was given up, because it did not keep pace with its room.
+    pub fn room_cut(&self) {
+        self.0.room_cuts.inc();
     }
 
     /// The engine gave a peer connection up.

@@ -16,6 +16,7 @@ pub mod post;
 pub mod providers;
 pub mod reflexive;
 pub mod relay;
+pub mod rooms;
 pub mod rtp_ports;
 pub mod seat;
 pub mod server;

@@ -45,6 +45,7 @@ use super::metrics::{AudioCollector, Metrics, RelayCollector};
 use super::post::{Post, PostBox};
 use super::providers;
 use super::reflexive::Outside;
+use super::rooms::Lobby;
 use super::rtp_ports::RtpPorts;
 use super::tcp::{MediaListener, Reception, Room, Service, accept};
 use super::turn::{self, TurnServers};
@@ -193,6 +194,7 @@ impl Server {
             }
         }
 
+        let lobby = Lobby::new(config.room_limits, metrics.clone());
         let (draining, drained) = watch::channel(false);
         let gate = web::Data::new(Gate {
             clock,
@@ -206,6 +208,8 @@ impl Server {
             ice_servers,
             serving,
             outside,
+            lobby,
+            rooms_open: config.rooms_open,
             rtp_window: config.rtp_port_range,
             voices: cards,
             draining: drained,

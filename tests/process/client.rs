@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use socket2::SockRef;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
+use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 use voxcast::engine::caller::{Caller, CallerEffect, CallerHost};
 use voxcast::wire::framing::Framing;
@@ -28,7 +30,12 @@ pub struct Socket {
 impl Socket {
     /// Connects to `/ws` with this query and these headers more.
     pub fn open(server: SocketAddr, query: &str, headers: &[(&'static str, &str)]) -> Result<Self, u16> {
-        let mut request = format!("ws://{server}/ws{query}").into_client_request().expect("an address");
+        Self::open_at(server, &format!("/ws{query}"), headers)
+    }
+
+    /// Connects to this path with these headers more.
+    pub fn open_at(server: SocketAddr, path: &str, headers: &[(&'static str, &str)]) -> Result<Self, u16> {
+        let mut request = format!("ws://{server}{path}").into_client_request().expect("an address");
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().expect("a header"));
         }
@@ -58,6 +65,11 @@ impl Socket {
 
     pub fn send(&mut self, message: Message) {
         self.ws.send(message).expect("the connection is open");
+    }
+
+    /// Sends it while the connection is open.
+    pub fn try_say(&mut self, message: &Value) -> tungstenite::Result<()> {
+        self.ws.send(Message::text(message.to_string()))
     }
 
     /// The next message of the server.
@@ -136,6 +148,12 @@ pub fn error_of(message: &Value) -> (String, String) {
     assert_eq!(message["message"], message["error"]);
     let text = |name: &str| message[name].as_str().expect("text").to_owned();
     (text("code"), text("message"))
+}
+
+/// A frame that is a part of a message, or all of it.
+pub fn fragment(code: OpCode, last: bool, payload: &[u8]) -> Message {
+    let header = FrameHeader { is_final: last, opcode: code, ..FrameHeader::default() };
+    Message::Frame(Frame::from_payload(header, payload.to_vec().into()))
 }
 
 /// A listener with a peer connection.

@@ -9,6 +9,7 @@ mod ice_servers;
 mod lifecycle;
 mod ports;
 mod relay;
+mod rooms;
 mod server;
 mod signalling;
 mod sound;

@@ -5,9 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
-use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 
-use super::client::{Listener, Socket, error_of};
+use super::client::{Listener, Socket, error_of, fragment};
 use voxcast::engine::session::GRACE;
 
 use super::server::{Server, TOKEN, now};
@@ -210,11 +209,6 @@ fn messages_have_a_limit_before_and_after_the_greeting() {
     client.send(fragment(OpCode::Data(Data::Text), false, &vec![b' '; 200 * 1024]));
     client.send(fragment(OpCode::Data(Data::Continue), false, &vec![b' '; 200 * 1024]));
     assert_eq!(client.closed(), Some(1009));
-}
-
-fn fragment(code: OpCode, last: bool, payload: &[u8]) -> Message {
-    let header = FrameHeader { is_final: last, opcode: code, ..FrameHeader::default() };
-    Message::Frame(Frame::from_payload(header, payload.to_vec().into()))
 }
 
 #[test]

@@ -1,0 +1,225 @@
+//! One client's WebSocket: joins frames, pings, closes in good order, and leaves the rest to what it is for. The only folder that names
+//! actix-web-actors, which upstream keeps but no longer develops.
+
+mod listener;
+mod member;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use actix_http::ws::Item;
+use actix_web::error::PayloadError;
+use actix_web::web::{Bytes, BytesMut, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use actix_web_actors::ws::{self, CloseCode, Message as Frame, ProtocolError, WebsocketContext, WsResponseBuilder};
+use futures_util::StreamExt as _;
+
+use crate::engine::door::CloseReason;
+
+use super::gate::{Gate, Knock};
+
+pub use listener::upgrade as listen;
+pub use member::upgrade as meet;
+
+/// How often a client is pinged.
+const PING: Duration = Duration::from_secs(10);
+/// Silence after which a connection is taken for broken.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long the client's half of the closing handshake is waited for (RFC 6455 section 7.1.1).
+const CLOSING: Duration = Duration::from_secs(2);
+/// Bytes that a stranger may send in all: a greeting, and a few messages that are answered by errors.
+const STRANGER_BYTES: usize = 64 * 1024;
+
+/// How the connection is ending.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ending {
+    /// By a Close frame, the client's or ours.
+    Closed,
+    /// Another socket has its place.
+    Replaced,
+}
+
+/// What a connection is for.
+trait Role: Sized + Unpin + 'static {
+    /// Messages of ours that may wait for a slow client.
+    const MAILBOX: usize;
+
+    /// Bytes that a message may have now.
+    fn limit(&self) -> usize;
+
+    /// The connection stands.
+    fn started(ws: &mut Ws<Self>, ctx: &mut Ctx<Self>);
+
+    /// A whole message came.
+    fn text(ws: &mut Ws<Self>, text: &str, ctx: &mut Ctx<Self>);
+
+    /// A whole message that is no text came, of so many bytes.
+    fn binary(ws: &mut Ws<Self>, bytes: usize, ctx: &mut Ctx<Self>);
+
+    /// Time passes.
+    fn tick(ws: &mut Ws<Self>, now: Instant, ctx: &mut Ctx<Self>);
+
+    /// The connection is gone.
+    fn stopped(ws: &mut Ws<Self>);
+}
+
+struct Ws<R> {
+    role: R,
+    gate: Arc<Gate>,
+    knock: Knock,
+    /// A message whose last fragment has not come, and whether it is text.
+    joining: Option<(BytesMut, bool)>,
+    heard: Instant,
+    ending: Option<Ending>,
+    /// Set when the client is no stranger any more: the stream of bytes is bounded by it.
+    admitted: Rc<Cell<bool>>,
+}
+
+type Ctx<R> = WebsocketContext<Ws<R>>;
+
+/// Upgrades the request; frames may have so many bytes.
+fn upgrade<R: Role>(
+    role: R,
+    (gate, knock): (Arc<Gate>, Knock),
+    (limit, protocols): (usize, &[&str]),
+    request: &HttpRequest,
+    payload: Payload,
+) -> actix_web::Result<HttpResponse> {
+    let admitted = Rc::new(Cell::new(false));
+    let heard = gate.clock.now();
+    let socket = Ws { role, gate, knock, joining: None, heard, ending: None, admitted: admitted.clone() };
+    let mut strange = 0;
+    let bounded = payload.map(move |chunk| {
+        let chunk = chunk?;
+        if !admitted.get() {
+            strange += chunk.len();
+            if strange > STRANGER_BYTES {
+                return Err(PayloadError::Overflow);
+            }
+        }
+        Ok(chunk)
+    });
+    WsResponseBuilder::new(socket, request, bounded).frame_size(limit).protocols(protocols).start()
+}
+
+impl<R: Role> Ws<R> {
+    fn text(&mut self, text: &str, ctx: &mut Ctx<R>) {
+        if text.len() > self.role.limit() {
+            return self.close(CloseReason::TooBig, Ending::Closed, ctx);
+        }
+        R::text(self, text, ctx);
+    }
+
+    fn fragment(&mut self, item: Item, ctx: &mut Ctx<R>) {
+        let (bytes, last) = match item {
+            Item::FirstText(bytes) => (self.join(true, &bytes), false),
+            Item::FirstBinary(bytes) => (self.join(false, &bytes), false),
+            Item::Continue(bytes) => (self.extend(&bytes), false),
+            Item::Last(bytes) => (self.extend(&bytes), true),
+        };
+        if bytes > self.role.limit() {
+            return self.close(CloseReason::TooBig, Ending::Closed, ctx);
+        }
+        if last && let Some((bytes, text)) = self.joining.take() {
+            match std::str::from_utf8(&bytes) {
+                Ok(message) if text => self.text(message, ctx),
+                Err(_) if text => self.close(CloseReason::InvalidUtf8, Ending::Closed, ctx),
+                _ => R::binary(self, bytes.len(), ctx),
+            }
+        }
+    }
+
+    fn join(&mut self, text: bool, bytes: &Bytes) -> usize {
+        self.joining = Some((BytesMut::from(&bytes[..]), text));
+        bytes.len()
+    }
+
+    fn extend(&mut self, bytes: &Bytes) -> usize {
+        let Some((joined, _)) = &mut self.joining else { return 0 };
+        joined.extend_from_slice(bytes);
+        joined.len()
+    }
+
+    /// Sends a Close frame and waits a little for the client's: closing the connection on unread bytes would lose our last words.
+    fn close(&mut self, reason: CloseReason, ending: Ending, ctx: &mut Ctx<R>) {
+        if self.ending.is_none() {
+            self.ending = Some(ending);
+            ctx.close(Some(ws::CloseReason {
+                code: CloseCode::from(reason.code()),
+                description: Some(reason.text().to_owned()),
+            }));
+            ctx.run_later(CLOSING, |_, ctx| ctx.stop());
+        }
+    }
+
+    fn keep_alive(&mut self, ctx: &mut Ctx<R>) {
+        // Nothing follows a Close frame (RFC 6455 section 5.5.1).
+        if self.ending.is_some() {
+            return;
+        }
+        let now = self.gate.clock.now();
+        if now.saturating_duration_since(self.heard) >= SILENCE {
+            return ctx.stop();
+        }
+        ctx.ping(b"");
+        R::tick(self, now, ctx);
+    }
+}
+
+impl<R: Role> Actor for Ws<R> {
+    type Context = Ctx<R>;
+
+    fn started(&mut self, ctx: &mut Ctx<R>) {
+        ctx.set_mailbox_capacity(R::MAILBOX);
+        self.gate.metrics.websocket(1);
+        // All of a thread in step: it wakes once for many.
+        let now = self.gate.clock.now();
+        ctx.run_later(self.gate.beat.after(now) - now, |_, ctx| _ = ctx.run_interval(PING, Self::keep_alive));
+        let mut draining = self.gate.draining.clone();
+        let goodbye = async move { draining.wait_for(|draining| *draining).await.is_ok() };
+        ctx.spawn(goodbye.into_actor(self).map(|_, ws, ctx| ws.close(CloseReason::GoingAway, Ending::Closed, ctx)));
+        R::started(self, ctx);
+    }
+
+    fn stopped(&mut self, _ctx: &mut Ctx<R>) {
+        self.gate.metrics.websocket(-1);
+        R::stopped(self);
+    }
+}
+
+impl<R: Role> StreamHandler<Result<Frame, ProtocolError>> for Ws<R> {
+    fn handle(&mut self, frame: Result<Frame, ProtocolError>, ctx: &mut Ctx<R>) {
+        self.heard = self.gate.clock.now();
+        match frame {
+            Ok(Frame::Close(_)) => {
+                let ours = self.ending.is_some();
+                self.ending.get_or_insert(Ending::Closed);
+                if !ours {
+                    ctx.close(None);
+                }
+                ctx.stop();
+            }
+            // Our Close frame is out: the rest is read, so that the connection ends well, and means nothing.
+            Ok(_) if self.ending.is_some() => {}
+            Ok(Frame::Text(text)) => self.text(&text, ctx),
+            Ok(Frame::Binary(bytes)) => R::binary(self, bytes.len(), ctx),
+            Ok(Frame::Continuation(item)) => self.fragment(item, ctx),
+            Ok(Frame::Ping(bytes)) => ctx.pong(&bytes),
+            Err(ProtocolError::Overflow) => self.close(CloseReason::TooBig, Ending::Closed, ctx),
+            // Text frames are checked below us; the kind of error is only in its text.
+            Err(ProtocolError::Io(error)) if error.to_string().contains("utf-8") => {
+                self.close(CloseReason::InvalidUtf8, Ending::Closed, ctx);
+            }
+            Err(ProtocolError::Io(error)) if error.to_string().contains("size limit") => {
+                self.close(CloseReason::TooBig, Ending::Closed, ctx);
+            }
+            // A connection that broke may have brought a Close frame before: what came whole is handed on yet, then the
+            // stream ends, and we do.
+            Ok(Frame::Pong(_) | Frame::Nop) | Err(ProtocolError::Io(_)) => {}
+            Err(_) => ctx.stop(),
+        }
+    }
+}
