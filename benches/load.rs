@@ -57,13 +57,20 @@ impl Report {
         self.number("/server/resident_bytes_per_listener") / 1024.0
     }
 
+    fn is_of_rooms(&self) -> bool {
+        self.at("/rooms").is_some()
+    }
+
     fn is_relayed(&self) -> bool {
         self.0["relayed"].as_bool().unwrap_or_default()
     }
 
     /// Whether the same listeners heard sound all the time, straight.
     fn is_plain(&self) -> bool {
-        self.number("/churn") == 0.0 && !self.is_relayed() && self.at("/server_cpu_ms_per_join").is_none()
+        self.number("/churn") == 0.0
+            && !self.is_relayed()
+            && !self.is_of_rooms()
+            && self.at("/server_cpu_ms_per_join").is_none()
     }
 }
 
@@ -96,6 +103,20 @@ fn table(reports: &[&Report]) {
 }
 
 fn remark(report: &Report) {
+    if report.is_of_rooms() {
+        println!(
+            "{} in {} rooms: {} of {} messages arrived, {:.0} a second, p99 after {:.1} ms, {:.0} % of a core; idle, {:.1} KiB each.",
+            report.joined(),
+            report.number("/rooms"),
+            report.number("/received"),
+            report.number("/sent"),
+            report.number("/received") / report.number("/seconds"),
+            report.number("/delay_ms/1"),
+            report.core(),
+            report.number("/server/resident_bytes_per_socket") / 1024.0,
+        );
+        return;
+    }
     if report.is_relayed() {
         println!(
             "{} through the relay: {} lost of {}, {:.1} us of CPU per packet, gap error p99 {:.1} ms, {:.0} % of a core.",

@@ -1,10 +1,11 @@
 #!/bin/bash
 # The server on one core, the load client on the other: a run for each number of LISTENERS, FOR so long, one with SILENT listeners, one in
-# which CHURN of CHURNING listeners come and go each second, and one with RELAYED listeners who come through the relay. Reports go to DIR. `make load` makes a table of them.
+# which CHURN of CHURNING listeners come and go each second, one with RELAYED listeners who come through the relay, and one with ROOMS rooms of five
+# people who send each other MESSAGES a second. Reports go to DIR. `make load` makes a table of them.
 # usage: load.sh path/to/voxcast
 set -euo pipefail
 bin=$1
-: "${LISTENERS:=100 500 1000 2000 4000}" "${FOR:=60s}" "${SILENT=2000}" "${CHURNING=2000}" "${CHURN:=200}" "${RELAYED=1000}" "${RAMP:=200}" "${DIR:=.}"
+: "${LISTENERS:=100 500 1000 2000 4000}" "${FOR:=60s}" "${SILENT=2000}" "${CHURNING=2000}" "${CHURN:=200}" "${RELAYED=1000}" "${ROOMS=1000}" "${MESSAGES:=5000}" "${RAMP:=200}" "${DIR:=.}"
 . "$(dirname "$0")/server.sh"
 
 # A server of its own for each run, so that none pays for the one before. A run in which some were refused is a result too.
@@ -23,3 +24,4 @@ for listeners in $LISTENERS; do run "$listeners" --listeners "$listeners"; done
 if [ -n "$SILENT" ]; then run silent --listeners "$SILENT" --silent; fi
 if [ -n "$CHURNING" ]; then run churn --listeners "$CHURNING" --churn "$CHURN"; fi
 if [ -n "$RELAYED" ]; then RELAY=on run relayed --listeners "$RELAYED" --relay; fi
+if [ -n "$ROOMS" ]; then ROOMS_PER_ADDRESS=$ROOMS run rooms --rooms "$ROOMS" --people 5 --messages "$MESSAGES"; fi

@@ -177,7 +177,7 @@ pub struct PublicIp {
     pub v6: Option<Ipv6Addr>,
 }
 
-/// Be many listeners of a running server, and report what they heard.
+/// Be many listeners of a running server, and report what they heard; or many people in rooms.
 ///
 /// Joins LISTENERS sessions at RAMP a second, lets them listen, and prints loss, the distances between packets, and with --pid
 /// the server's processor time and memory. It stops by itself. Aim it at your own servers only.
@@ -204,6 +204,15 @@ pub struct LoadArgs {
     /// Come through the server's own relay, by UDP.
     #[arg(long)]
     pub relay: bool,
+    /// Be people in so many rooms instead, who send each other messages.
+    #[arg(long, value_name = "N", conflicts_with_all = ["listeners", "churn", "silent", "relay", "voice"])]
+    pub rooms: Option<NonZeroU32>,
+    /// People in each room.
+    #[arg(long, value_name = "N", default_value = "5", requires = "rooms")]
+    pub people: NonZeroU32,
+    /// Messages a second from one to another, in all rooms together.
+    #[arg(long, value_name = "N", default_value = "1000", requires = "rooms")]
+    pub messages: NonZeroU32,
     /// The voice to listen to.
     #[arg(long, value_name = "ID", default_value = "sine-440")]
     pub voice: String,

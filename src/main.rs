@@ -1,10 +1,12 @@
 //! The program: reads the configuration, starts logging, serves until a signal comes, or runs the load client.
 #![forbid(unsafe_code)]
 
+use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use voxcast::config::{self, Command, Config, LoadArgs};
 use voxcast::drive::load;
@@ -54,12 +56,25 @@ fn serve(config: &Config) -> anyhow::Result<()> {
 
 fn run_load(args: &LoadArgs) -> anyhow::Result<()> {
     logging::init(LogFormat::Human, &LogFilter::default())?;
-    let report = actix_web::rt::System::new().block_on(load::run(args))?;
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+    let system = actix_web::rt::System::new();
+    let (failed, asked) = if let Some(rooms) = args.rooms {
+        let report = system.block_on(load::run_rooms(args, rooms.get()))?;
+        show(&report, args.json)?;
+        (report.failed, report.sockets)
+    } else {
+        let report = system.block_on(load::run(args))?;
+        show(&report, args.json)?;
+        (report.failed, report.listeners)
+    };
+    anyhow::ensure!(failed == 0, "{failed} of {asked} failed");
+    Ok(())
+}
+
+fn show<R: Serialize + Display>(report: &R, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        println!("{}", serde_json::to_string(report)?);
     } else {
         print!("{report}");
     }
-    anyhow::ensure!(report.failed == 0, "{} of {} listeners failed", report.failed, report.listeners);
     Ok(())
 }

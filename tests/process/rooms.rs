@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::client::{Socket, error_of, fragment};
 use super::http::metric;
-use super::server::{Server, TOKEN};
+use super::server::{Server, TOKEN, run};
 
 /// `bearer.` and the token of the tests.
 const BEARER: &str = "voxcast, bearer.YS10b2tlbi1mb3ItdGVzdHM";
@@ -306,4 +306,30 @@ fn a_dead_socket_leaves_when_it_answers_no_ping() {
     // Ann's socket stays open, but nobody reads it or answers.
     assert_eq!(bob.hear(), json!({"type": "peer-left", "peerId": "ann"}));
     drop(ann);
+}
+
+#[test]
+fn the_load_client_talks_in_rooms() {
+    let server = Server::start(&[]);
+    let url = format!("http://{}", server.http);
+    let arguments = ["load", &url, "--rooms=4", "--people=3", "--messages=60", "--ramp=50", "--for=2s", "--json"];
+    let (code, out, err) = run(&arguments, &[("AUTH_TOKEN", TOKEN)]);
+    let report: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{code:?} {err}"));
+    assert_eq!(
+        (report["sockets"].as_u64(), report["joined"].as_u64(), report["failed"].as_u64()),
+        (Some(12), Some(12), Some(0))
+    );
+    let sent = report["sent"].as_u64().expect("a count");
+    assert!(sent >= 100, "{report}");
+    assert_eq!(report["received"], report["sent"], "nothing is lost");
+    assert_eq!(metric(server.http, "voxcast_room_messages_total"), sent);
+    assert_eq!(metric(server.http, "voxcast_rooms"), 0, "all have left");
+    // One room more than an address may have.
+    let server = Server::start(&[("ROOMS_PER_ADDRESS", "3")]);
+    let url = format!("http://{}", server.http);
+    let arguments = ["load", &url, "--rooms=4", "--people=1", "--messages=1", "--ramp=50", "--for=1s", "--json"];
+    let (code, out, _) = run(&arguments, &[("AUTH_TOKEN", TOKEN)]);
+    let report: Value = serde_json::from_str(&out).expect("a report");
+    assert_eq!((code, report["joined"].as_u64(), report["failed"].as_u64()), (Some(1), Some(3), Some(1)));
+    assert!(report["first_failure"].as_str().is_some_and(|text| text.contains("too many rooms")), "{report}");
 }

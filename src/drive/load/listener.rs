@@ -76,6 +76,18 @@ impl Target {
         };
         Ok(Self { authority, token: token.to_owned(), voice: voice.map(str::to_owned), relayed })
     }
+
+    /// Host and port.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// What lets in.
+    #[must_use]
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
 }
 
 /// One listener.
@@ -112,7 +124,7 @@ impl Listener {
         let socket = UdpSocket::bind(SocketAddr::new(own, 0))?;
         socket.set_nonblocking(true)?;
         say(&mut ws, &json!({"type": "hello", "token": self.target.token})).await?;
-        let greeting = self.answer(&mut ws, "hello_ack").await?;
+        let greeting = answer(&mut ws, "hello_ack", self.clock).await?;
         let mut relayed =
             if self.target.relayed { Some(Relayed::allocate(&socket, &greeting, self.clock).await?) } else { None };
         let (local, now) = (socket.local_addr()?, self.clock.now());
@@ -121,7 +133,7 @@ impl Listener {
             None => Caller::listener(&self.host, local, now),
         };
         say(&mut ws, &json!({"type": "webrtc_offer", "sdp": offer})).await?;
-        let answer = self.answer(&mut ws, "webrtc_answer").await?;
+        let answer = answer(&mut ws, "webrtc_answer", self.clock).await?;
         let answer = reachable(answer["sdp"].as_str().unwrap_or_default(), server);
         caller.accept(&answer)?;
         if let Some(relayed) = &mut relayed {
@@ -163,28 +175,31 @@ impl Listener {
         drop(ws.close(None).await);
         listened
     }
+}
 
-    /// Waits for a message of this type; an `error` ends the wait.
-    async fn answer(&self, ws: &mut WebSocketStream<TcpStream>, kind: &str) -> Result<Value, ListenerError> {
-        let until = self.clock.now() + PATIENCE;
-        loop {
-            let frame = tokio::time::timeout_at(until.into(), ws.next()).await.map_err(|_| ListenerError::NoAnswer)?;
-            let Some(frame) = frame else { return Err(ListenerError::NoAnswer) };
-            let Message::Text(text) = frame.map_err(Box::new)? else { continue };
-            let message: Value =
-                serde_json::from_str(&text).map_err(|error| ListenerError::Refused(error.to_string()))?;
-            match message["type"].as_str() {
-                Some(found) if found == kind => return Ok(message),
-                Some("error") => {
-                    return Err(ListenerError::Refused(message["message"].as_str().unwrap_or_default().to_owned()));
-                }
-                _ => {}
+/// Waits for a message of this type; an `error` ends the wait.
+pub(super) async fn answer(
+    ws: &mut WebSocketStream<TcpStream>,
+    kind: &str,
+    clock: Clock,
+) -> Result<Value, ListenerError> {
+    let until = clock.now() + PATIENCE;
+    loop {
+        let frame = tokio::time::timeout_at(until.into(), ws.next()).await.map_err(|_| ListenerError::NoAnswer)?;
+        let Some(frame) = frame else { return Err(ListenerError::NoAnswer) };
+        let Message::Text(text) = frame.map_err(Box::new)? else { continue };
+        let message: Value = serde_json::from_str(&text).map_err(|error| ListenerError::Refused(error.to_string()))?;
+        match message["type"].as_str() {
+            Some(found) if found == kind => return Ok(message),
+            Some("error") => {
+                return Err(ListenerError::Refused(message["message"].as_str().unwrap_or_default().to_owned()));
             }
+            _ => {}
         }
     }
 }
 
-async fn say(ws: &mut WebSocketStream<TcpStream>, message: &Value) -> Result<(), ListenerError> {
+pub(super) async fn say(ws: &mut WebSocketStream<TcpStream>, message: &Value) -> Result<(), ListenerError> {
     ws.send(Message::text(message.to_string())).await.map_err(Box::new)?;
     Ok(())
 }

@@ -5,6 +5,7 @@ mod process;
 mod pump;
 mod relayed;
 mod report;
+mod rooms;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use super::limits;
 pub use listener::{Listener, ListenerError, Target};
 use pump::{Pump, wall};
 pub use report::{Heard, Report, ServerUsage};
+pub use rooms::{RoomsReport, RoomsUsage, run as run_rooms};
 
 /// How often progress is told while it runs.
 const PROGRESS: Duration = Duration::from_secs(5);
@@ -33,8 +35,8 @@ pub enum LoadError {
     /// The system has no thread or no file for us.
     #[error(transparent)]
     System(#[from] std::io::Error),
-    /// Nobody could listen.
-    #[error("no listener joined; the first one failed with: {0}")]
+    /// Nobody got in.
+    #[error("nobody joined; the first one failed with: {0}")]
     Nobody(String),
 }
 

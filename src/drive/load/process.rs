@@ -27,6 +27,12 @@ pub struct Usage {
 }
 
 impl Totals {
+    /// Resident memory, in bytes.
+    #[must_use]
+    pub fn resident(&self) -> u64 {
+        self.resident
+    }
+
     /// What was used since `before`, which was `took` ago.
     #[must_use]
     pub fn since(&self, before: &Self, took: Duration) -> Usage {

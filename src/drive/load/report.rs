@@ -219,7 +219,7 @@ impl ServerUsage {
     }
 }
 
-fn percentiles(times: &[Duration]) -> [f64; 3] {
+pub(super) fn percentiles(times: &[Duration]) -> [f64; 3] {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
     let at = |share: usize| {
