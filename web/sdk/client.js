@@ -6,6 +6,7 @@ import { Events } from "./events.js";
 import { DEFAULT_ICE_SERVERS } from "./ice.js";
 import { Session } from "./session.js";
 import { Stats } from "./stats.js";
+import { socketUrl } from "./wire.js";
 
 /** @typedef {import("./index.js").ClientOptions} ClientOptions */
 /** @typedef {import("./index.js").ClientEvents} ClientEvents */
@@ -263,11 +264,7 @@ function closed() {
 
 /** The WebSocket's address with everything but the key, which the line adds. @param {ClientOptions} options */
 function address({ url: base, model, iceTransportPolicy: policy, rtpPortMin: min, rtpPortMax: max }) {
-  const url = new URL(base);
-  url.protocol = url.protocol.replace(/^http/, "ws");
-  if (url.protocol !== "ws:" && url.protocol !== "wss:") throw new TypeError(`url must be ws:, wss:, http: or https:, not ${url.protocol}`);
-  if (url.pathname === "/") url.pathname = "/ws";
-  url.hash = "";
+  const url = socketUrl(base, "/ws");
   if (policy !== undefined && !POLICIES.has(policy)) throw new TypeError(`iceTransportPolicy must be all, udp or tcp, not ${policy}`);
   if ((min === undefined) !== (max === undefined)) throw new TypeError("rtpPortMin and rtpPortMax go together");
   if (min !== undefined && max !== undefined && !(isPort(min) && isPort(max) && min <= max)) {

@@ -1,4 +1,5 @@
 // The words of GET /ws: the shape of every message, and a reader that refuses what is malformed. It sends nothing.
+// GET /signal has words of its own, read by the same reader.
 
 /** @typedef {import("./index.js").Voice} Voice */
 /** @typedef {import("./index.js").IceServer} IceServer */
@@ -34,25 +35,25 @@
 /** @typedef {(value: unknown) => boolean} Shape */
 
 /** @type {Shape} */
-const text = (value) => typeof value === "string";
+export const text = (value) => typeof value === "string";
 /** @type {Shape} */
-const number = (value) => typeof value === "number" && Number.isFinite(value);
+export const number = (value) => typeof value === "number" && Number.isFinite(value);
 /** @type {Shape} */
 const bool = (value) => typeof value === "boolean";
 /** @type {(shape: Shape) => Shape} */
-const maybe = (shape) => (value) => value === undefined || value === null || shape(value);
+export const maybe = (shape) => (value) => value === undefined || value === null || shape(value);
 /** @type {(shape: Shape) => Shape} */
-const list = (shape) => (value) => Array.isArray(value) && value.every(shape);
+export const list = (shape) => (value) => Array.isArray(value) && value.every(shape);
 /** @type {(fields: Record<string, Shape>) => Shape} */
-const object = (fields) => (value) => isObject(value) && Object.entries(fields).every(([name, shape]) => shape(value[name]));
+export const object = (fields) => (value) => isObject(value) && Object.entries(fields).every(([name, shape]) => shape(value[name]));
 
 const voice = object({ id: text, name: text, description: text });
-const iceServer = object({
+export const iceServer = object({
   urls: (value) => text(value) || (list(text)(value) && /** @type {unknown[]} */ (value).length > 0),
   username: maybe(text),
   credential: maybe(text),
 });
-const candidate = object({ candidate: text, sdpMid: maybe(text), sdpMLineIndex: maybe(number) });
+export const candidate = object({ candidate: text, sdpMid: maybe(text), sdpMLineIndex: maybe(number) });
 
 /** @type {Record<string, Record<string, Shape>>} */
 const SHAPES = {
@@ -75,28 +76,50 @@ const SHAPES = {
 };
 
 /**
- * Reads one text frame. What cannot be read is named in `fault`, and is no reason to hang up: a newer server may say more.
- * @param {unknown} frame
- * @returns {{ message: ServerMessage, fault: null } | { message: null, fault: string }}
+ * The WebSocket's address out of what a caller gives for it.
+ * @param {string | URL} base
+ * @param {string} path where it names none
  */
-export function read(frame) {
-  if (typeof frame !== "string") return refuse("a binary frame");
-  /** @type {unknown} */
-  let value;
-  try {
-    value = JSON.parse(frame);
-  } catch {
-    return refuse("not JSON");
-  }
-  if (!isObject(value) || typeof value.type !== "string") return refuse("no type");
-  if (!Object.hasOwn(SHAPES, value.type)) return refuse(`unknown type ${value.type.slice(0, 40)}`);
-  for (const [name, shape] of Object.entries(/** @type {Record<string, Shape>} */ (SHAPES[value.type]))) {
-    if (!shape(value[name])) return refuse(`${value.type} with a wrong ${name}`);
-  }
-  return { message: /** @type {ServerMessage} */ (/** @type {unknown} */ (value)), fault: null };
+export function socketUrl(base, path) {
+  const url = new URL(base);
+  url.protocol = url.protocol.replace(/^http/, "ws");
+  if (url.protocol !== "ws:" && url.protocol !== "wss:") throw new TypeError(`url must be ws:, wss:, http: or https:, not ${url.protocol}`);
+  if (url.pathname === "/") url.pathname = path;
+  url.hash = "";
+  return url;
 }
 
-/** @param {string} fault @returns {{ message: null, fault: string }} */
+/** @typedef {{ message: null, fault: string }} Fault */
+
+/**
+ * Makes a reader of text frames. What cannot be read is named in `fault`, and is no reason to hang up: a newer server may say more.
+ * @template Message
+ * @param {Record<string, Record<string, Shape>>} shapes by type
+ * @returns {(frame: unknown) => { message: Message, fault: null } | Fault}
+ */
+export function reader(shapes) {
+  return (frame) => {
+    if (typeof frame !== "string") return refuse("a binary frame");
+    /** @type {unknown} */
+    let value;
+    try {
+      value = JSON.parse(frame);
+    } catch {
+      return refuse("not JSON");
+    }
+    if (!isObject(value) || typeof value.type !== "string") return refuse("no type");
+    if (!Object.hasOwn(shapes, value.type)) return refuse(`unknown type ${value.type.slice(0, 40)}`);
+    for (const [name, shape] of Object.entries(/** @type {Record<string, Shape>} */ (shapes[value.type]))) {
+      if (!shape(value[name])) return refuse(`${value.type} with a wrong ${name}`);
+    }
+    return { message: /** @type {Message} */ (/** @type {unknown} */ (value)), fault: null };
+  };
+}
+
+/** @type {(frame: unknown) => { message: ServerMessage, fault: null } | Fault} */
+export const read = reader(SHAPES);
+
+/** @param {string} fault @returns {Fault} */
 function refuse(fault) {
   return { message: null, fault };
 }
