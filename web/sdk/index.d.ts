@@ -1,5 +1,7 @@
 // What a program that uses the client may rely on. The JavaScript beside it is held to this by a test of types.
 
+export * from "./room.js";
+
 /** A clock and its timers, so that tests can turn them by hand. */
 export interface Clock {
   /** Milliseconds on a clock that never steps back. */

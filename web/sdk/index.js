@@ -4,4 +4,5 @@ export { browserClock } from "./clock.js";
 export { Client, connect } from "./client.js";
 export { VoxcastError } from "./error.js";
 export { DEFAULT_ICE_SERVERS } from "./ice.js";
+export { Room, joinRoom } from "./room.js";
 export { explain } from "./verdict.js";

@@ -6,17 +6,23 @@
 /** @typedef {{ at: number, bytes: number, packets: number, lost: number, heardAt: number }} Counts */
 /** @typedef {Map<string, any>} Rows a report of getStats; `any` because browsers differ in what they fill in */
 
-const PERIOD_MS = 1_000;
+export const PERIOD_MS = 1_000;
 
+/**
+ * Of the listener's connection unless another digest is given.
+ * @template [R=Report]
+ * @template {object} [C=Counts]
+ */
 export class Stats {
   #clock;
   #connection;
+  #digest;
   #on;
   /** @type {unknown} */
   #timer = null;
   /** @type {RTCPeerConnection | null} whose counts these are */
   #of = null;
-  /** @type {Counts | null} */
+  /** @type {C | null} */
   #counts = null;
   #running = false;
 
@@ -24,11 +30,13 @@ export class Stats {
    * @param {object} options
    * @param {import("./clock.js").Clock} options.clock
    * @param {() => RTCPeerConnection | null} options.connection
-   * @param {(report: Report) => void} options.on
+   * @param {(rows: Rows, before: C | null, now: number) => { report: R, counts: C }} [options.digest]
+   * @param {(report: R) => void} [options.on]
    */
-  constructor({ clock, connection, on }) {
+  constructor({ clock, connection, digest: read = /** @type {any} */ (digest), on = () => {} }) {
     this.#clock = clock;
     this.#connection = connection;
+    this.#digest = read;
     this.#on = on;
   }
 
@@ -50,7 +58,7 @@ export class Stats {
     this.#of = null;
   }
 
-  /** The figures of this moment, or null where there is no connection, or not any more. @returns {Promise<Report | null>} */
+  /** The figures of this moment, or null where there is no connection, or not any more. @returns {Promise<R | null>} */
   async read() {
     const connection = this.#connection();
     if (!connection) return null;
@@ -64,7 +72,7 @@ export class Stats {
     if (connection !== this.#connection()) return null;
     if (connection !== this.#of) this.#counts = null;
     this.#of = connection;
-    const { report, counts } = digest(rows, this.#counts, this.#clock.now());
+    const { report, counts } = this.#digest(rows, this.#counts, this.#clock.now());
     this.#counts = counts;
     return report;
   }
@@ -88,8 +96,6 @@ export class Stats {
 export function digest(rows, before, now) {
   const inbound = find(rows, (row) => row.type === "inbound-rtp" && row.kind === "audio") ?? {};
   const pair = selectedPair(rows);
-  const local = pair && end(rows.get(pair.localCandidateId));
-  const remote = pair && end(rows.get(pair.remoteCandidateId));
   const packets = inbound.packetsReceived ?? 0;
   const counts = {
     at: now,
@@ -102,8 +108,7 @@ export function digest(rows, before, now) {
   return {
     counts,
     report: {
-      path: local && remote ? (local.type === "relay" || remote.type === "relay" ? "relay" : "direct") : null,
-      pair: local && remote ? { local, remote } : null,
+      ...path(rows),
       localCandidates: kinds(rows, "local-candidate"),
       remoteCandidates: kinds(rows, "remote-candidate"),
       rttMs: typeof rtt === "number" ? rtt * 1000 : null,
@@ -117,16 +122,25 @@ export function digest(rows, before, now) {
   };
 }
 
+/** The way that is taken. @param {Rows} rows @returns {Pick<Report, "path" | "pair">} */
+export function path(rows) {
+  const pair = selectedPair(rows);
+  const local = pair && end(rows.get(pair.localCandidateId));
+  const remote = pair && end(rows.get(pair.remoteCandidateId));
+  if (!local || !remote) return { path: null, pair: null };
+  return { path: local.type === "relay" || remote.type === "relay" ? "relay" : "direct", pair: { local, remote } };
+}
+
 /** @param {Rows} rows */
-function selectedPair(rows) {
+export function selectedPair(rows) {
   const transport = find(rows, (row) => row.type === "transport" && row.selectedCandidatePairId);
   if (transport) return rows.get(transport.selectedCandidatePairId) ?? null;
   // Firefox marks the pair itself.
   return find(rows, (row) => row.type === "candidate-pair" && row.selected === true);
 }
 
-/** @param {Counts} before @param {Counts} after */
-function lossPercent(before, after) {
+/** @param {{ packets: number, lost: number }} before @param {{ packets: number, lost: number }} after */
+export function lossPercent(before, after) {
   const lost = Math.max(0, after.lost - before.lost);
   const expected = lost + Math.max(0, after.packets - before.packets);
   return expected === 0 ? null : (lost / expected) * 100;

@@ -263,7 +263,7 @@ test("a server that greets a key by nothing is taken as it is after 2 s", async 
 
 test("what the declarations name is what the module exports", () => {
   /** @type {Record<import("./types.js").Exported, true>} */
-  const names = { Client: true, DEFAULT_ICE_SERVERS: true, VoxcastError: true, browserClock: true, connect: true, explain: true };
+  const names = { Client: true, DEFAULT_ICE_SERVERS: true, Room: true, VoxcastError: true, browserClock: true, connect: true, explain: true, joinRoom: true };
   assert.deepEqual(Object.keys(sdk).sort(), Object.keys(names).sort());
 });
 

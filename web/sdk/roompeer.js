@@ -1,0 +1,535 @@
+// One other person in the room: one connection at a time, its first aid, and what comes through it. Descriptions are roomlink.js's.
+
+import { Retry } from "./retry.js";
+import { RoomChannels } from "./roomchannels.js";
+import { GONE, RoomLink } from "./roomlink.js";
+
+/** @typedef {import("./room.js").PeerState} State */
+/** @typedef {import("./roomwire.js").Description} Description */
+/** @typedef {import("./roomwire.js").FromPeer} FromPeer */
+/** @typedef {import("./roomlink.js").Kind} Kind */
+
+/**
+ * What all persons of a room share.
+ * @typedef {object} Surroundings
+ * @property {import("./clock.js").Clock} clock
+ * @property {() => number} random
+ * @property {() => RTCPeerConnection} connect makes a connection
+ * @property {(message: import("./roomwire.js").PeerMessage) => boolean} send false says that the line is down
+ * @property {() => boolean} line whether it is up
+ * @property {() => void} doubt the line: an answer did not come
+ * @property {(kind: Kind) => MediaStreamTrack | null} tracks what is sent now
+ * @property {MediaStream | null} outgoing the stream that our tracks are told to belong to
+ * @property {boolean} receive
+ */
+
+/**
+ * @typedef {object} Listeners
+ * @property {() => void} state
+ * @property {() => void} gone nobody is there any more
+ * @property {(track: MediaStreamTrack) => void} track
+ * @property {(track: MediaStreamTrack) => void} untrack
+ * @property {(text: string) => void} chat
+ * @property {() => void} cursor
+ * @property {() => void} pointable
+ * @property {(channel: RTCDataChannel) => void} channel
+ * @property {(text: string) => void} note
+ */
+
+/** Who comes offers. Some clients wait for an offer instead, so that after this it is us. */
+const NEWCOMER_MS = 1_500;
+/** An answer and a path take well under a second; with the worst relays a few. */
+const CONNECT_MS = 15_000;
+/** A path that stutters often comes back by itself: a lift, a hand-over between cells. */
+const SHAKY_MS = 3_000;
+/** A restart that helps, helps quickly. */
+const RESTART_MS = 8_000;
+/** Browsers answer at once; an offer or an answer that is lost was lost with the line. */
+const ANSWER_MS = 4_000;
+/** After that many repeats it is not the line. */
+const REPEATS = 2;
+/** A client that knows nothing of perfect negotiation does not answer while its own offer waits for us. */
+const KEPT_MS = 2_000;
+/** So that of two who see the same trouble one moves first. */
+const POLITE_MS = 1_000;
+/** The widest first wait before a new connection: what failed at once fails at once again. */
+const REBUILD_MS = 1_000;
+/** Messages of one person that wait for their turn. */
+const QUEUE = 512;
+/** Tracks that are shown of one person. */
+const TRACKS = 16;
+
+export class RoomPeer {
+  #around;
+  #polite;
+  #on;
+  #retry;
+  #channels;
+  /** @type {State} */
+  #state = "connecting";
+  /** @type {RoomLink | null} */
+  #link = null;
+  /** One at a time, in the order in which they came; nothing overtakes while a browser thinks. */
+  #turn = Promise.resolve();
+  #waiting = 0;
+  /** @type {Map<MediaStreamTrack, () => void>} those that were offered, and what lets go of them */
+  #tracks = new Map();
+  /** @type {RTCIceCandidateInit[]} */
+  #early = [];
+  /** @type {Description | null} an offer that we did not yield to */
+  #kept = null;
+  /** Whether an offer of ours was given up for theirs, since nothing stood. */
+  #yielded = false;
+  /** Whether they offered since we began to expect it. */
+  #offered = false;
+  #repeats = 0;
+  /** What waits for the line. @type {"rebuild" | "offer" | null} */
+  #due = null;
+  /** @type {{ x: number, y: number } | null} */
+  #cursor = null;
+  /** @type {unknown} the one timer of this state */
+  #timer = null;
+  /** @type {unknown} */
+  #offerTimer = null;
+  /** @type {unknown} */
+  #answerTimer = null;
+  /** @type {unknown} */
+  #keptTimer = null;
+  /** @type {unknown} set while the server says that nobody is there */
+  #awayTimer = null;
+
+  /**
+   * @param {object} options
+   * @param {string} options.id
+   * @param {boolean} options.polite yields when two offers meet
+   * @param {MediaStream} options.stream
+   * @param {Surroundings} options.around
+   * @param {Listeners} options.on
+   */
+  constructor({ id, polite, stream, around, on }) {
+    this.id = id;
+    this.stream = stream;
+    this.#polite = polite;
+    this.#around = around;
+    this.#on = on;
+    this.#retry = new Retry({ random: around.random, first: REBUILD_MS });
+    this.#channels = new RoomChannels({
+      clock: around.clock,
+      on: {
+        chat: (text) => on.chat(text),
+        cursor: (at) => {
+          this.#cursor = at;
+          on.cursor();
+        },
+        pointable: () => on.pointable(),
+        channel: (channel) => on.channel(channel),
+        silent: () => this.#silent(),
+        note: (text) => this.#note(text),
+      },
+    });
+  }
+
+  /** Who just came offers to whoever is there. */
+  offer() {
+    if (!this.#link) this.#rebuild();
+  }
+
+  /** Whoever just came will offer, and if not, we do. A connection that stands is kept, and asked whether it is still theirs. */
+  expect() {
+    this.#offered = false;
+    this.#around.clock.cancel(this.#offerTimer);
+    this.#offerTimer = this.#around.clock.after(NEWCOMER_MS, () => {
+      if (this.#offered) return;
+      if (this.#link) this.#negotiate(this.#link);
+      else this.#rebuild();
+    });
+  }
+
+  /** @param {FromPeer} message */
+  handle(message) {
+    if (this.#waiting >= QUEUE) {
+      this.#note(`dropped ${message.type}: too many`);
+      return;
+    }
+    this.#enqueue(async () => {
+      if (message.type === "offer") await this.#offerCame(message.sdp);
+      else if (message.type === "answer") await this.#answerCame(message.sdp);
+      else if (message.type === "ice-candidate") await this.#link?.candidate(message.candidate);
+    });
+  }
+
+  /** The line is back: what was said meanwhile may be lost, on both sides. */
+  lineBack() {
+    const due = this.#due;
+    this.#due = null;
+    if (this.#state === "restarting") this.#restarting();
+    if (due === "rebuild") this.#rebuild();
+    else if (this.#link) this.#negotiate(this.#link, due === "offer" && !this.#link.colliding ? "offer" : "repeat");
+  }
+
+  /** Sends what is to be sent now. @param {Kind} kind @returns {Promise<void>} */
+  replace(kind) {
+    return this.#enqueue(async () => this.#link?.replace(kind));
+  }
+
+  /** @param {RTCIceServer[]} iceServers */
+  configure(iceServers) {
+    try {
+      this.#link?.configure(iceServers);
+    } catch (fault) {
+      this.#note(`fresh ICE servers were not taken: ${fault}`);
+    }
+  }
+
+  /** @param {string} text */
+  say(text) {
+    this.#channels.say(text);
+  }
+
+  /** @param {{ x: number, y: number }} at */
+  point(at) {
+    return this.#channels.point(at);
+  }
+
+  /**
+   * The server says that nobody is there. One whose media flows is there nevertheless, and comes back to the server, too: its socket
+   * died, or the server was started anew. Who leaves on purpose closes the channels, which is heard at once.
+   * @param {number} patience
+   * @param {boolean} [mute] one without channels is believed in, too
+   */
+  away(patience, mute = false) {
+    this.#around.clock.cancel(this.#awayTimer);
+    this.#awayTimer = null;
+    if (this.#state === "connected" && !this.#link?.over && (mute || this.#channels.open)) this.#awayTimer = this.#around.clock.after(patience, () => this.#on.gone());
+    else this.#on.gone();
+  }
+
+  /** The server says that somebody is there. */
+  here() {
+    this.#around.clock.cancel(this.#awayTimer);
+    this.#awayTimer = null;
+  }
+
+  close() {
+    if (this.#state === "closed") return;
+    this.here();
+    this.#around.clock.cancel(this.#offerTimer);
+    this.#drop();
+    this.#channels.close();
+    this.#due = null;
+    this.#state = "closed";
+    this.#on.state();
+  }
+
+  /** @returns {State} */
+  get state() {
+    return this.#state;
+  }
+
+  /** Whether the server does not count it in. */
+  get isAway() {
+    return this.#awayTimer !== null;
+  }
+
+  get cursor() {
+    return this.#cursor;
+  }
+
+  get channels() {
+    return this.#channels.byLabel;
+  }
+
+  get connection() {
+    return this.#link?.connection ?? null;
+  }
+
+  /** @param {() => Promise<unknown>} task @returns {Promise<void>} */
+  #enqueue(task) {
+    this.#waiting += 1;
+    const run = this.#turn.then(async () => {
+      this.#waiting -= 1;
+      if (this.#state === "closed") return;
+      await task();
+    });
+    // Whoever waits for the turn waits for its end, however it ends.
+    const done = run.catch((fault) => {
+      if (fault !== GONE) this.#note(`${fault}`);
+    });
+    this.#turn = done;
+    return done;
+  }
+
+  /** Begins anew with an offer of ours. */
+  #rebuild() {
+    this.#drop();
+    if (!this.#around.line()) {
+      this.#due = "rebuild";
+      this.#enter("connecting");
+      return;
+    }
+    const link = this.#build();
+    if (!link) return;
+    link.layOut();
+    this.#negotiate(link);
+  }
+
+  /** Null where the browser makes none; it is tried again then. */
+  #build() {
+    this.#drop();
+    this.#enter("connecting");
+    // Whoever heard of it may have ended it, or begun anew.
+    if (this.#state !== "connecting" || this.#link) return null;
+    /** @type {RTCPeerConnection} */
+    let connection;
+    try {
+      connection = this.#around.connect();
+    } catch (fault) {
+      this.#fail(`no connection could be made: ${fault}`);
+      return null;
+    }
+    /** @type {RoomLink} */
+    const link = new RoomLink({
+      connection,
+      send: (message) => {
+        const sent = this.#around.send({ ...message, to: this.id });
+        if (sent && message.type === "offer") this.#awaitAnswer(link);
+        return sent;
+      },
+      tracks: this.#around.tracks,
+      stream: this.#around.outgoing,
+      receive: this.#around.receive,
+      early: this.#early,
+      on: {
+        negotiate: () => this.#negotiate(link),
+        candidate: (candidate) => void this.#around.send({ type: "ice-candidate", to: this.id, candidate: candidate.toJSON() }),
+        moved: (state) => this.#moved(state),
+        track: (track) => this.#offeredTrack(track),
+        channel: (channel) => this.#channels.add(channel),
+        note: (text) => this.#note(text),
+      },
+    });
+    this.#link = link;
+    this.#await(CONNECT_MS, "no path found in time");
+    return link;
+  }
+
+  /** Offers when its turn comes; or says again what is under way. @param {RoomLink} link @param {"offer" | "repeat"} [what] */
+  #negotiate(link, what = "offer") {
+    void this.#enqueue(async () => {
+      if (link !== this.#link) return;
+      if (!this.#around.line()) {
+        if (what === "offer") this.#due ??= "offer";
+        return;
+      }
+      try {
+        const sent = what === "offer" ? await link.offer() : link.repeat();
+        if (!sent) this.#due ??= "offer";
+      } catch (fault) {
+        if (fault === GONE) throw fault;
+        this.#fail(`no offer could be made: ${fault}`);
+      }
+    });
+  }
+
+  /** @param {RoomLink} link */
+  #awaitAnswer(link) {
+    const { clock } = this.#around;
+    clock.cancel(this.#answerTimer);
+    this.#answerTimer = clock.after(ANSWER_MS, () => {
+      this.#answerTimer = null;
+      if (link !== this.#link || !link.colliding) return;
+      this.#around.doubt();
+      this.#repeats += 1;
+      if (this.#repeats <= REPEATS) this.#negotiate(link, "repeat");
+    });
+  }
+
+  /** @param {Description} offer */
+  async #offerCame(offer) {
+    this.#offered = true;
+    if (this.#link?.colliding && !this.#polite) {
+      // Even one of a new connection: if both gave up theirs, each would be left with an answer to nothing.
+      this.#kept = offer;
+      this.#around.clock.cancel(this.#keptTimer);
+      this.#keptTimer = this.#around.clock.after(KEPT_MS, () => void this.#enqueue(async () => this.#takeKept()));
+      return;
+    }
+    await this.#take(offer);
+  }
+
+  async #takeKept() {
+    const kept = this.#kept;
+    if (kept && this.#link?.colliding) await this.#take(kept);
+  }
+
+  /** @param {Description} offer */
+  async #take(offer) {
+    const { clock } = this.#around;
+    let link = this.#link;
+    if (link?.colliding) this.#yielded = true;
+    clock.cancel(this.#keptTimer);
+    clock.cancel(this.#answerTimer);
+    this.#kept = null;
+    // A connection that agreed upon nothing yet is not worth a rollback: its lines would be left over beside those of the offer.
+    if (!link || (link.fresh && link.colliding) || link.isStranger(offer) || link.over) link = this.#build();
+    if (!link) return;
+    try {
+      await link.take(offer);
+    } catch (fault) {
+      if (fault === GONE) throw fault;
+      if (link === this.#link) this.#fail(`an offer was not understood: ${fault}`);
+      return;
+    }
+    // They restart: that is worth the same time as a restart of ours.
+    if (this.#state === "shaky") this.#restarting();
+  }
+
+  /** @param {Description} answer */
+  async #answerCame(answer) {
+    const link = this.#link;
+    if (!link) return;
+    const outcome = await link.answer(answer);
+    if (outcome === "taken") {
+      this.#around.clock.cancel(this.#answerTimer);
+      this.#around.clock.cancel(this.#keptTimer);
+      this.#kept = null;
+      this.#repeats = 0;
+    } else if (outcome === "misfit" || (answer.re === undefined && this.#yielded && this.#state !== "connected")) {
+      // The last is the answer to what we gave up: a client that yields as well. Who is first now has it.
+      this.#fail("an answer was not for this connection");
+    }
+  }
+
+  /** @param {RTCPeerConnectionState} state */
+  #moved(state) {
+    const { clock } = this.#around;
+    this.#note(`media ${state}`);
+    if (state === "connected" && !this.#link?.over) {
+      clock.cancel(this.#timer);
+      this.#retry.reset();
+      this.#repeats = 0;
+      this.#yielded = false;
+      this.#enter("connected");
+    } else if (state === "disconnected" && this.#state === "connected") {
+      clock.cancel(this.#timer);
+      this.#timer = clock.after(SHAKY_MS + (this.#polite ? POLITE_MS : 0), () => this.#restart());
+      this.#enter("shaky");
+    } else if (state === "failed") {
+      // Only a path that once worked is worth a restart; and one restart is enough.
+      if (this.#state === "connected" || this.#state === "shaky") this.#restart();
+      else this.#fail("no path found");
+    }
+  }
+
+  /** The other side's last channel closed: it is leaving, it begins anew, or it only wants no channels. */
+  #silent() {
+    if (this.isAway) this.#on.gone();
+    else if (this.#state === "connected") {
+      const link = this.#link;
+      const { clock } = this.#around;
+      clock.cancel(this.#timer);
+      this.#timer = clock.after(SHAKY_MS + (this.#polite ? POLITE_MS : 0), () => {
+        if (link === this.#link && link?.over) this.#fail("the other side closed the connection");
+      });
+    }
+  }
+
+  #restart() {
+    if (this.#link?.over) {
+      this.#fail("the other side closed the connection");
+      return;
+    }
+    this.#restarting();
+    if (this.#state === "restarting") this.#link?.restartIce();
+  }
+
+  #restarting() {
+    this.#await(RESTART_MS, "no other path found");
+    this.#enter("restarting");
+  }
+
+  /** @param {number} ms @param {string} why it fails then */
+  #await(ms, why) {
+    const { clock } = this.#around;
+    clock.cancel(this.#timer);
+    // While the line is down nothing else can be tried; the path may come back by itself.
+    this.#timer = clock.after(ms, () => (this.#around.line() ? this.#fail(why) : this.#await(ms, why)));
+  }
+
+  /** Every failure comes through here; another attempt follows for as long as the person is in the room. @param {string} why */
+  #fail(why) {
+    if (this.#state === "closed") return;
+    this.#note(why);
+    this.#drop();
+    if (this.isAway) {
+      this.#on.gone();
+      return;
+    }
+    const { clock } = this.#around;
+    this.#timer = clock.after(this.#retry.next() + (this.#polite ? POLITE_MS : 0), () => this.#rebuild());
+    this.#enter("failed");
+  }
+
+  /** Lets go of the connection, so that nothing of it is heard any more. */
+  #drop() {
+    const { clock } = this.#around;
+    for (const timer of [this.#timer, this.#answerTimer, this.#keptTimer]) clock.cancel(timer);
+    this.#kept = null;
+    this.#due = null;
+    const link = this.#link;
+    this.#link = null;
+    this.#channels.reset();
+    for (const track of [...this.#tracks.keys()]) this.#forget(track);
+    link?.close();
+  }
+
+  /** A track is shown while something comes: a line that nobody sends on is muted. @param {MediaStreamTrack} track */
+  #offeredTrack(track) {
+    if (this.#tracks.has(track) || this.#tracks.size >= TRACKS) return;
+    const shown = () => this.#show(track, !track.muted);
+    const ended = () => this.#forget(track);
+    track.addEventListener("mute", shown);
+    track.addEventListener("unmute", shown);
+    track.addEventListener("ended", ended);
+    this.#tracks.set(track, () => {
+      track.removeEventListener("mute", shown);
+      track.removeEventListener("unmute", shown);
+      track.removeEventListener("ended", ended);
+    });
+    shown();
+  }
+
+  /** @param {MediaStreamTrack} track @param {boolean} visible */
+  #show(track, visible) {
+    if (this.stream.getTracks().includes(track) === visible) return;
+    if (visible) this.stream.addTrack(track);
+    else this.stream.removeTrack(track);
+    if (visible) this.#on.track(track);
+    else this.#on.untrack(track);
+  }
+
+  /** @param {MediaStreamTrack} track */
+  #forget(track) {
+    this.#tracks.get(track)?.();
+    this.#tracks.delete(track);
+    this.#show(track, false);
+  }
+
+  /** @param {string} text */
+  #note(text) {
+    this.#on.note(`${this.id}: ${text}`);
+  }
+
+  /** Everything is in place by now, because whoever hears of it may end it. @param {State} state */
+  #enter(state) {
+    this.#channels.ready = state === "connected";
+    // Who is away and does not stand any more is gone.
+    if (state !== "connected" && this.isAway && state !== "connecting") {
+      this.#on.gone();
+      return;
+    }
+    if (this.#state === state || this.#state === "closed") return;
+    this.#state = state;
+    this.#on.state();
+  }
+}
