@@ -9,12 +9,14 @@ const WEB = new URL("../../../web/", import.meta.url);
 export const CONTENT_POLICY =
   "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 /** @type {Record<string, string>} */
+const PAGES = { "/": "index.html", "/room": "room.html" };
+/** @type {Record<string, string>} */
 const TYPES = { ".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml" };
 
 export function servePages() {
   return serve(async (request, response) => {
     const path = normalize(new URL(request.url ?? "/", "http://x").pathname);
-    const file = path === "/" ? "index.html" : path.replace(/^\/assets\//, "");
+    const file = PAGES[path] ?? path.replace(/^\/(assets\/)?/, "");
     try {
       const body = await readFile(new URL(file, WEB));
       response.writeHead(200, { "content-type": TYPES[extname(file)] ?? "text/plain", "content-security-policy": CONTENT_POLICY });

@@ -1,0 +1,445 @@
+// Puts the room page together: devices, room, tiles and panels, each told of the others only here.
+
+import { Client, browserClock, joinRoom } from "../../sdk/index.js";
+import { TokenStore } from "../token.js";
+import { secondsUntil } from "../words.js";
+import { Chat } from "./chat.js";
+import { Choices } from "./choices.js";
+import { Pointers } from "./cursors.js";
+import { Deck } from "./deck.js";
+import { Devices } from "./devices.js";
+import { Diagnostics } from "./diagnostics.js";
+import { button, element, say } from "./dom.js";
+import { Door } from "./door.js";
+import { Guests, MOST_GUESTS, Relay } from "./guest.js";
+import { RecordPane, VoicesPane } from "./panes.js";
+import { fileName, Recorder } from "./recorder.js";
+import { Share } from "./share.js";
+import { Speaking } from "./speaking.js";
+import { Tiles } from "./tiles.js";
+import { Visit } from "./visit.js";
+import { DETACHED, faultWords, faultsWords, refusalWords, statusWords } from "./words.js";
+
+/** Oneself among the tiles: no user id is empty. */
+const OWN = "";
+const NAME_KEY = "voxcast.name";
+const TICK_MS = 250;
+
+const clock = browserClock;
+const tokens = new TokenStore({ location, history, tab: sessionStorage, device: localStorage });
+/** What oneself shows: the same stream for the whole visit, its tracks come and go. */
+const own = new MediaStream();
+/** @type {import("./door.js").Entry} */
+let entry = { name: "", room: "", token: "" };
+/** @type {Visit | null} */
+let visit = null;
+/** @type {AbortController | null} */
+let entering = null;
+/** @type {Share | null} */
+let share = null;
+/** @type {Guests | null} */
+let guests = null;
+/** @type {{ code: string, message: string } | null} */
+let refusal = null;
+/** @type {WakeLockSentinel | null} */
+let awake = null;
+let sink = "";
+/** @type {import("./choices.js").Device[]} */
+let sinks = [];
+
+const devices = new Devices({
+  media: navigator.mediaDevices,
+  secure: isSecureContext,
+  on: ({ kind, lost, found }) => {
+    if (lost) deck.toast(`The ${kind === "audio" ? "microphone" : "camera"} went away.`, "warn");
+    if (found) deck.toast(`The ${kind === "audio" ? "microphone" : "camera"} is back.`);
+    if (visit && !(kind === "video" && share?.track)) void send(kind, devices.track(kind));
+    showOwn();
+    void listSinks();
+  },
+});
+
+const deck = new Deck({
+  document,
+  clock,
+  on: {
+    toggle: (kind) => {
+      speaking.wake();
+      const on = !devices.live(kind);
+      void devices.set(kind, on).then(() => {
+        const fault = devices.faults[kind];
+        if (on && fault && visit) deck.toast(faultWords(kind, fault), "warn");
+      });
+    },
+    share: () => {
+      const act = share?.track ? share.stop() : share?.start();
+      act?.catch(() => deck.toast("The screen could not be shared.", "warn"));
+    },
+    leave,
+    panel: (pane) => {
+      chat.show(pane === "chat");
+      visit?.measure(pane === "details");
+      if (pane === "voices") guests?.open();
+      else guests?.shut();
+      showVoices();
+    },
+  },
+});
+
+const door = new Door({ document, wishes: { join: (wanted) => void join(wanted), cancel: () => entering?.abort() } });
+const choices = new Choices({
+  document,
+  on: (kind, id) => {
+    if (kind === "sink") {
+      sink = id;
+      tiles.listenOn(id);
+    } else void devices.choose(kind, id);
+  },
+});
+
+const tiles = new Tiles({
+  document,
+  clock,
+  on: { placed: () => pointers.place(), blocked: () => (element(document, "hear").hidden = false) },
+});
+const pointers = new Pointers({ document, clock, surface: () => tiles.surface });
+const chat = new Chat({ document, send: (text) => visit?.room.sendChat(text) });
+const speaking = new Speaking({
+  AudioContext: globalThis.AudioContext,
+  clock,
+  on: (id, voice, db) => {
+    tiles.speak(id, voice.speaking && (id !== OWN || devices.live("audio")));
+    // Others do not say that they are muted; that nothing at all comes from them says it.
+    if (id === OWN) door.level(devices.live("audio") ? db : -Infinity);
+    else tiles.hush(id, voice.silent);
+  },
+});
+
+const diagnostics = new Diagnostics({
+  document,
+  wishes: {
+    copy: (text) => copy(text, "The figures are copied."),
+    save: (text) => download(new Blob([text], { type: "application/json" }), fileName(`${entry.room} connections`, new Date(), "json")),
+  },
+});
+const voicesPane = new VoicesPane({
+  document,
+  wishes: {
+    ask: (voice) => guests?.ask(voice, (name) => name === entry.name || (visit?.room.peers.has(name) ?? false)),
+    send: (name) => guests?.send(name),
+  },
+});
+const recordPane = new RecordPane({
+  document,
+  wishes: {
+    start: (who, tell) => {
+      const name = tiles.people.find(({ id }) => id === who)?.name;
+      recorder.start(name ? `${entry.room} ${name}` : entry.room, who);
+      if (tell && recorder.elapsed !== null) trySay(name ? `I am recording ${name}.` : "I am recording this room.");
+      tick();
+    },
+    stop: () => recorder.stop(),
+  },
+});
+const recorder = new Recorder({
+  MediaRecorder: globalThis.MediaRecorder,
+  AudioContext: globalThis.AudioContext,
+  document,
+  clock,
+  people: () => tiles.people,
+  on: (recording) => {
+    if (recording) recordPane.save(recording);
+    deck.toast(recording ? "The recording is saved." : "Nothing was recorded.", recording ? "calm" : "warn");
+  },
+});
+
+/** @param {import("./door.js").Entry} wanted */
+async function join(wanted) {
+  if (entering || visit) return;
+  entry = wanted;
+  entering = new AbortController();
+  // Inside the click: browsers keep sound asleep until a person touched the page.
+  speaking.wake();
+  door.refuse(null);
+  door.busy(true);
+  show("joining");
+  try {
+    const room = await joinRoom({ ...place(), user: entry.name, stream: new MediaStream(own.getTracks()), signal: entering.signal });
+    enter(room);
+  } catch (fault) {
+    if (!entering.signal.aborted) refuse(fault);
+    show("door");
+  } finally {
+    entering = null;
+    door.busy(false);
+  }
+}
+
+/** What every place in this room is asked for with. */
+function place() {
+  return { url: new URL("/signal", location.href), room: entry.room, ...(entry.token ? { token: entry.token } : {}) };
+}
+
+/** @param {import("../../sdk/index.js").Room} room */
+function enter(room) {
+  if (entry.token) tokens.keep(entry.token, tokens.remembered);
+  keepName(entry.name);
+  history.replaceState(history.state, "", `${location.pathname}?room=${encodeURIComponent(entry.room)}`);
+  document.title = `${entry.room} · voxcast`;
+  refusal = null;
+  tiles.clear();
+  tiles.add(OWN, { name: entry.name, own: true, stream: own });
+  visit = new Visit({
+    room,
+    parts: { tiles, speaking, chat, pointers, diagnostics, stage: element(document, "stage") },
+    on: {
+      state: moved,
+      came: (name) => deck.toast(`${name} came in.`),
+      went: (name) => {
+        deck.toast(`${name} left.`);
+        moved();
+      },
+      fault: (error) => (refusal = error),
+    },
+  });
+  visit.room.on("joined", moved);
+  share = new Share({
+    capture: navigator.mediaDevices?.getDisplayMedia?.bind(navigator.mediaDevices, { video: true, audio: false }),
+    send: (track) => send("video", track),
+    camera: () => devices.track("video"),
+    on: showOwn,
+  });
+  guests = new Guests({
+    listen: () => ({ client: new Client({ url: new URL("/ws", location.href), token: entry.token, defaultIceServers: [], retries: 2 }), token: entry.token }),
+    join: (user, stream) => joinRoom({ ...place(), user, stream, receive: false }),
+    relay: () => new Relay({ context: new AudioContext(), element: new Audio() }),
+    on: showVoices,
+  });
+  // What was switched while we were on the way in.
+  for (const kind of /** @type {const} */ (["audio", "video"])) void send(kind, devices.track(kind));
+  void stayAwake();
+  showOwn();
+  moved();
+  button(document, "mic").focus({ preventScroll: true });
+}
+
+/** The room's state, onto the page. */
+function moved() {
+  if (!visit) return;
+  const { state } = visit.room;
+  if (state === "closed") {
+    leave();
+    return;
+  }
+  show(state);
+  element(document, "alone").hidden = tiles.count !== 1;
+  const words = state === "refused" ? refusalWords(refusal ?? { code: "", message: "" }) : state === "detached" ? DETACHED : null;
+  element(document, "banner").hidden = words === null;
+  say(element(document, "banner-title"), words?.title ?? "");
+  say(element(document, "banner-text"), words?.text ?? "");
+  button(document, "banner-back").hidden = state !== "refused";
+  tick();
+}
+
+function leave() {
+  recorder.stop();
+  guests?.close();
+  share?.close();
+  visit?.close();
+  guests = share = visit = null;
+  deck.show(null);
+  tiles.clear();
+  chat.clear();
+  pointers.clear();
+  diagnostics.clear();
+  awake?.release().catch(() => {});
+  awake = null;
+  element(document, "hear").hidden = true;
+  document.title = "Room · voxcast";
+  showOwn();
+  show("door");
+  button(document, "enter").focus({ preventScroll: true });
+}
+
+/** @param {unknown} fault */
+function refuse(fault) {
+  const { code = "", message = "" } = /** @type {{ code?: string, message?: string }} */ (fault ?? {});
+  door.refuse(refusalWords({ code, message }));
+  if (code === "unauthorized") {
+    tokens.forget();
+    door.askToken();
+  }
+}
+
+/** @param {string} state */
+function show(state) {
+  const inside = visit !== null;
+  document.body.dataset.state = state;
+  element(document, "door").hidden = inside;
+  element(document, "inside").hidden = !inside;
+  button(document, "invite").hidden = !inside;
+  say(element(document, "title"), inside ? entry.room : "voxcast");
+  const { title, mood } = statusWords(state, tiles.count);
+  document.body.dataset.mood = mood;
+  say(element(document, "status-title"), title);
+}
+
+/** Oneself, as others see it, at the door and in the room. */
+function showOwn() {
+  const wanted = [devices.track("audio"), share?.track ?? devices.track("video")].filter((track) => track !== null);
+  for (const track of own.getTracks()) if (!wanted.includes(track)) own.removeTrack(track);
+  for (const track of wanted) if (!own.getTracks().includes(track)) own.addTrack(track);
+  for (const kind of /** @type {const} */ (["audio", "video"])) deck.toggled(kind, { on: devices.live(kind), faulty: devices.faults[kind] !== null });
+  deck.sharing(share?.supported ?? false, share?.track != null);
+  speaking.watch(OWN, devices.track("audio"));
+  tiles.hush(OWN, !devices.live("audio"));
+  tiles.shows(OWN, share?.track ? "screen" : "camera");
+  tiles.word(OWN, share?.track ? "Sharing your screen" : "");
+  door.look(visit || own.getVideoTracks().length === 0 ? null : own);
+  const words = faultsWords(devices.faults);
+  for (const id of ["door-fault", "devices-fault"]) {
+    say(element(document, id), words);
+    element(document, id).hidden = words === "";
+  }
+  showChoices();
+}
+
+function showChoices() {
+  choices.show([
+    { kind: "audio", label: "Microphone", devices: devices.list("audio"), current: devices.current("audio") },
+    { kind: "video", label: "Camera", devices: devices.list("video"), current: devices.current("video") },
+    { kind: "sink", label: "Loudspeaker", devices: sinks, current: sink },
+  ]);
+}
+
+/** Loudspeakers, where the browser lets a page choose. */
+async function listSinks() {
+  if (!("setSinkId" in HTMLMediaElement.prototype)) return;
+  const all = await navigator.mediaDevices?.enumerateDevices().catch(() => []);
+  sinks = (all ?? []).filter(({ kind, label }) => kind === "audiooutput" && label !== "").map(({ deviceId, label }) => ({ id: deviceId, name: label }));
+  showChoices();
+}
+
+function showVoices() {
+  if (!guests) return;
+  const fault = guests.fault === null ? "" : refusalWords({ code: guests.fault, message: "The voices cannot be reached." }).text;
+  voicesPane.show({ voices: guests.voices, guests: guests.guests, fault, full: guests.guests.length >= MOST_GUESTS });
+}
+
+/** @param {"audio" | "video"} kind @param {MediaStreamTrack | null} track */
+async function send(kind, track) {
+  await visit?.room.replaceTrack(kind, track).catch(() => {});
+}
+
+/** @param {string} text */
+function trySay(text) {
+  try {
+    visit?.room.sendChat(text);
+  } catch {
+    // A recording is worth more than the line about it.
+  }
+}
+
+/** @param {string} text @param {string} done */
+function copy(text, done) {
+  const written = navigator.clipboard?.writeText(text) ?? Promise.reject(new Error("no clipboard"));
+  written.then(() => deck.toast(done), () => deck.toast("The browser did not let the page copy.", "warn"));
+}
+
+/** @param {Blob} blob @param {string} name */
+function download(blob, name) {
+  const link = document.createElement("a");
+  Object.assign(link, { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  clock.after(60_000, () => URL.revokeObjectURL(link.href));
+}
+
+/** Times that run: the recording's, and the one until the line is tried again. */
+function tick() {
+  const ms = recorder.elapsed;
+  recordPane.show({ able: recorder.format !== null, ms });
+  deck.recording(ms !== null);
+  if (!visit) return;
+  recordPane.people(tiles.people);
+  const at = visit.room.retryAt;
+  const seconds = at === null ? 0 : secondsUntil(at, clock.now());
+  say(element(document, "banner-count"), visit.room.state !== "detached" ? "" : seconds === 0 ? "Trying now…" : `Next try in ${seconds} s.`);
+}
+
+(function run() {
+  tick();
+  clock.after(TICK_MS, run);
+})();
+
+/** A phone that is only watched would go dark. */
+async function stayAwake() {
+  awake = (await navigator.wakeLock?.request("screen").catch(() => null)) ?? null;
+}
+
+function keptName() {
+  try {
+    return localStorage.getItem(NAME_KEY) ?? "";
+  } catch {
+    return ""; // storage is switched off
+  }
+}
+
+/** @param {string} name */
+function keepName(name) {
+  try {
+    localStorage.setItem(NAME_KEY, name);
+  } catch {
+    // Then it is asked for again.
+  }
+}
+
+/** Try the line now; where the server refused, come in anew. */
+function retry() {
+  if (visit?.room.state !== "refused") {
+    visit?.room.nudge();
+    return;
+  }
+  const again = entry;
+  leave();
+  void join(again);
+}
+
+button(document, "banner-retry").addEventListener("click", retry);
+button(document, "banner-back").addEventListener("click", () => {
+  leave();
+  if (refusal) refuse(refusal);
+});
+button(document, "invite").addEventListener("click", () => copy(location.href, "The link is copied."));
+button(document, "hear").addEventListener("click", () => {
+  element(document, "hear").hidden = true;
+  speaking.wake();
+  tiles.play();
+});
+// A page that went into the background or changed its network may hold a dead line.
+addEventListener("online", () => visit?.room.nudge());
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState !== "visible" || !visit) return;
+  visit.room.nudge();
+  speaking.wake();
+  void stayAwake();
+});
+addEventListener("beforeunload", (event) => {
+  if (recorder.elapsed !== null) event.preventDefault();
+});
+addEventListener("pagehide", (event) => {
+  if (!event.persisted) leave();
+});
+
+/** The address names the room, and perhaps the token. */
+function arrive() {
+  door.fill({ name: keptName(), room: new URLSearchParams(location.search).get("room")?.trim() ?? "", token: tokens.take() ?? "" });
+}
+
+addEventListener("hashchange", () => {
+  if (!visit) arrive();
+});
+
+arrive();
+show("door");
+showOwn();
+void devices.open();
