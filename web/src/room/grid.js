@@ -5,21 +5,26 @@
 
 export const ASPECT = 16 / 9;
 const GAP = 8;
-/** Of the box, for those who are not in front. */
+/** Of the box, kept for those who are not in front. */
 const STRIP = 0.22;
+/** Of the tile in front, what each of the others may have at most: else it would not look like the one in front. */
+const SMALL = 0.5;
+
+/** @typedef {{ gap?: number, aspect?: number, widest?: number }} Options `widest`: of a tile */
 
 /**
  * Places for this many tiles, row by row; each row stands in the middle.
  * @param {number} count
  * @param {Box} box
- * @param {{ gap?: number, aspect?: number }} [options]
+ * @param {Options} [options]
  * @returns {Place[]}
  */
-export function layout(count, box, { gap = GAP, aspect = ASPECT } = {}) {
+export function layout(count, box, { gap = GAP, aspect = ASPECT, widest = Infinity } = {}) {
   if (count < 1) return [];
-  const columns = bestColumns(count, box, gap, aspect);
+  const shape = { gap, aspect, widest };
+  const columns = bestColumns(count, box, shape);
   const rows = Math.ceil(count / columns);
-  const { width, height } = tileSize(columns, rows, box, gap, aspect);
+  const { width, height } = tileSize(columns, rows, box, shape);
   const top = (box.height - rows * height - (rows - 1) * gap) / 2;
   return Array.from({ length: count }, (_, at) => {
     const row = Math.floor(at / columns);
@@ -34,20 +39,21 @@ export function layout(count, box, { gap = GAP, aspect = ASPECT } = {}) {
  * @param {number} count
  * @param {number} front which one is large
  * @param {Box} box
- * @param {{ gap?: number, aspect?: number }} [options]
+ * @param {Options} [options]
  * @returns {Place[]}
  */
 export function spotlight(count, front, box, { gap = GAP, aspect = ASPECT } = {}) {
   if (count < 2) return layout(count, box, { gap, aspect });
-  const under = Math.round(box.height * STRIP);
-  const beside = Math.round(box.width * STRIP);
-  const cuts = [
-    { main: { width: box.width, height: box.height - under - gap }, strip: { width: box.width, height: under }, x: 0, y: box.height - under },
-    { main: { width: box.width - beside - gap, height: box.height }, strip: { width: beside, height: box.height }, x: box.width - beside, y: 0 },
-  ].map((cut) => ({ ...cut, large: /** @type {Place} */ (layout(1, cut.main, { gap, aspect })[0]) }));
-  const cut = cuts.reduce((best, other) => (other.large.width > best.large.width ? other : best));
-  const small = layout(count - 1, cut.strip, { gap, aspect }).map((place) => ({ ...place, x: place.x + cut.x, y: place.y + cut.y }));
-  return [...small.slice(0, front), cut.large, ...small.slice(front)];
+  const under = largest({ width: box.width, height: box.height * (1 - STRIP) - gap }, aspect);
+  const beside = largest({ width: box.width * (1 - STRIP) - gap, height: box.height }, aspect);
+  const below = under.width >= beside.width;
+  const large = below ? { ...under, x: (box.width - under.width) / 2, y: 0 } : { ...beside, x: 0, y: (box.height - beside.height) / 2 };
+  // Whatever the large one leaves is theirs.
+  const strip = below
+    ? { x: 0, y: large.height + gap, width: box.width, height: box.height - large.height - gap }
+    : { x: large.width + gap, y: 0, width: box.width - large.width - gap, height: box.height };
+  const small = layout(count - 1, strip, { gap, aspect, widest: large.width * SMALL }).map((place) => ({ ...place, x: place.x + strip.x, y: place.y + strip.y }));
+  return [...small.slice(0, front), large, ...small.slice(front)];
 }
 
 /**
@@ -63,23 +69,28 @@ export function contain(picture, place) {
   return { x: place.x + (place.width - width) / 2, y: place.y + (place.height - height) / 2, width, height };
 }
 
-/** @param {number} count @param {Box} box @param {number} gap @param {number} aspect */
-function bestColumns(count, box, gap, aspect) {
+/** @param {Box} box @param {number} aspect */
+function largest(box, aspect) {
+  return tileSize(1, 1, box, { gap: 0, aspect, widest: Infinity });
+}
+
+/** Where it makes no difference, more columns: a row reads better than a tower. @param {number} count @param {Box} box @param {Required<Options>} shape */
+function bestColumns(count, box, shape) {
   let best = 1;
-  let widest = -1;
+  let width = 0;
   for (let columns = 1; columns <= count; columns += 1) {
-    const { width } = tileSize(columns, Math.ceil(count / columns), box, gap, aspect);
-    if (width <= widest) continue;
+    const size = tileSize(columns, Math.ceil(count / columns), box, shape);
+    if (size.width < width) continue;
     best = columns;
-    widest = width;
+    width = size.width;
   }
   return best;
 }
 
-/** Whole pixels, so that edges are sharp. @param {number} columns @param {number} rows @param {Box} box @param {number} gap @param {number} aspect */
-function tileSize(columns, rows, box, gap, aspect) {
+/** Whole pixels, so that edges are sharp. @param {number} columns @param {number} rows @param {Box} box @param {Required<Options>} shape */
+function tileSize(columns, rows, box, { gap, aspect, widest }) {
   const across = (box.width - gap * (columns - 1)) / columns;
   const down = (box.height - gap * (rows - 1)) / rows;
-  const width = Math.max(0, Math.floor(Math.min(across, down * aspect)));
-  return { width, height: Math.min(Math.max(0, down), width / aspect) };
+  const width = Math.max(0, Math.floor(Math.min(across, down * aspect, widest)));
+  return { width, height: width / aspect };
 }
