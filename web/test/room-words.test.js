@@ -101,7 +101,7 @@ test("speech is heard at once and held over a breath, and only true silence is s
 });
 
 test("figures in words, and a dash for each that is not there", () => {
-  const none = { peer: "Ben", state: "connecting", path: null, words: "", pair: null, rttMs: null, lossPercent: null, jitterMs: null, kbpsIn: null, kbpsOut: null, video: { in: null, out: null }, audioLevel: null, verdict: { rating: /** @type {const} */ ("none"), text: "" } };
+  const none = { peer: "Ben", state: /** @type {const} */ ("connecting"), path: null, words: "", pair: null, rttMs: null, lossPercent: null, lossOutPercent: null, jitterMs: null, kbpsIn: null, kbpsOut: null, video: { in: null, out: null }, audioLevel: null, verdict: { rating: /** @type {const} */ ("none"), text: "" } };
   assert.ok(rowsOf(none).every(([name, value]) => name && value === "–"));
   const end = { type: "host", protocol: "udp", address: "192.0.2.1:5000", relayProtocol: null };
   const rows = new Map(rowsOf({ ...none, words: "through NAT", pair: { local: end, remote: end }, rttMs: 12.4, kbpsIn: 800, video: { in: { width: 640, height: 360, fps: 29.97 }, out: null } }));

@@ -159,7 +159,7 @@ class Room extends Events {
       path: at % 3 === 2 ? "relay" : "direct",
       words: ["direct in the LAN", "through NAT", "relayed over TCP"][at % 3],
       pair: { local: { ...end, type: "host", address: "192.0.2.4:51000" }, remote: { ...end, type: ["host", "srflx", "relay"][at % 3], address: "192.0.2.9:52000" } },
-      rttMs: 12 + 40 * at, lossPercent: at * 1.5, jitterMs: 2.1, kbpsIn: 812, kbpsOut: 640,
+      rttMs: 12 + 40 * at, lossPercent: at * 1.5, lossOutPercent: 0, jitterMs: 2.1, kbpsIn: 812, kbpsOut: 640,
       video: { in: { width: 1280, height: 720, fps: 29.97 }, out: null },
       audioLevel: 0.1,
       verdict: [{ rating: "good", text: "Good." }, { rating: "fair", text: "Fair: the round trip is long." }, { rating: "poor", text: "Poor: packets are lost." }][at % 3],

@@ -13,7 +13,8 @@ export function rowsOf(report) {
     ["This side", report.pair ? endWord(report.pair.local) : "–"],
     ["Other side", report.pair ? endWord(report.pair.remote) : "–"],
     ["Round trip", amount(report.rttMs, "ms")],
-    ["Loss", amount(report.lossPercent, "%", 1)],
+    ["Loss coming in", amount(report.lossPercent, "%", 1)],
+    ["Loss going out", amount(report.lossOutPercent, "%", 1)],
     ["Jitter", amount(report.jitterMs, "ms", 1)],
     ["Coming in", amount(report.kbpsIn, "kbit/s")],
     ["Going out", amount(report.kbpsOut, "kbit/s")],
@@ -22,7 +23,7 @@ export function rowsOf(report) {
   ];
 }
 
-/** @param {{ width: number, height: number, fps: number } | null} picture */
+/** @param {import("../../sdk/index.js").Picture | null} picture */
 export function pictureWord(picture) {
   return picture ? `${picture.width} × ${picture.height}, ${Math.round(picture.fps)} a second` : "–";
 }

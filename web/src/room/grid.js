@@ -52,8 +52,12 @@ export function spotlight(count, front, box, { gap = GAP, aspect = ASPECT } = {}
   const strip = below
     ? { x: 0, y: large.height + gap, width: box.width, height: box.height - large.height - gap }
     : { x: large.width + gap, y: 0, width: box.width - large.width - gap, height: box.height };
-  const small = layout(count - 1, strip, { gap, aspect, widest: large.width * SMALL }).map((place) => ({ ...place, x: place.x + strip.x, y: place.y + strip.y }));
-  return [...small.slice(0, front), large, ...small.slice(front)];
+  const small = layout(count - 1, strip, { gap, aspect, widest: large.width * SMALL });
+  // Close to the large one, and all of it in the middle.
+  const first = small.reduce((least, { x, y }) => ({ x: Math.min(least.x, x), y: Math.min(least.y, y) }), { x: Infinity, y: Infinity });
+  const shift = below ? { x: 0, y: first.y } : { x: first.x, y: 0 };
+  const places = small.map((place) => ({ ...place, x: place.x + strip.x - shift.x, y: place.y + strip.y - shift.y }));
+  return [...places.slice(0, front), large, ...places.slice(front)].map((place) => ({ ...place, x: place.x + shift.x, y: place.y + shift.y }));
 }
 
 /**

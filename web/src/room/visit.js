@@ -33,7 +33,6 @@ export class Visit {
     this.#room = room;
     this.#parts = parts;
     for (const peer of room.peers.values()) this.#meet(peer);
-    for (const line of room.chat) parts.chat.add(line);
     this.#offs = [
       room.on("state", () => on.state()),
       room.on("joined", (peer) => {
