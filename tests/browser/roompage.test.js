@@ -63,6 +63,17 @@ function misfits() {
   return wrong;
 }
 
+/** Tiles move to their places: that is waited for, what is wrong then is told. @param {Page} page @param {string} scene */
+async function fits(page, scene) {
+  const end = Date.now() + 5_000;
+  let wrong = await page.evaluate(misfits);
+  while (wrong.length > 0 && Date.now() < end) {
+    await page.waitForTimeout(100);
+    wrong = await page.evaluate(misfits);
+  }
+  assert.deepEqual(wrong, [], scene);
+}
+
 for (const count of [1, 2, 6, 16]) {
   test(`${count} in the room, on every screen`, { timeout: 120_000 }, () =>
     onPage({ scene: crowd(count) }, async (page) => {
@@ -71,8 +82,7 @@ for (const count of [1, 2, 6, 16]) {
       if (count > 1) await page.waitForSelector('.seat[data-speaking="true"] >> text=Ben');
       for (const [size, view] of Object.entries({ small: SMALL, phone: PHONE, side: SIDE, desk: DESK })) {
         await page.setViewportSize(view);
-        await page.waitForTimeout(350);
-        assert.deepEqual(await page.evaluate(misfits), [], size);
+        await fits(page, size);
         assert.equal(await page.locator(".seat").count(), count);
         for (const colorScheme of /** @type {const} */ (["dark", "light"])) {
           await page.emulateMedia({ colorScheme });
@@ -81,8 +91,7 @@ for (const count of [1, 2, 6, 16]) {
       }
       // A panel takes room from the stage on a desk; the tiles follow.
       await page.click("#chat");
-      await page.waitForTimeout(350);
-      assert.deepEqual(await page.evaluate(misfits), [], "beside the chat");
+      await fits(page, "beside the chat");
       await shoot(page, `room-${count}-desk-chat`);
     }),
   );
@@ -506,27 +515,19 @@ test("a recording is a file that plays: both tracks, the right length, also with
     assert.match(download.suggestedFilename(), /^Blue-room-\d{4}-\d\d-\d\d-\d{6}\.webm$/);
     const bytes = await readFile(/** @type {string} */ (await download.path()));
     assert.deepEqual([...bytes.subarray(0, 4)], [0x1a, 0x45, 0xdf, 0xa3], "an EBML header");
+    for (const codec of ["V_VP8", "A_OPUS"]) assert.ok(bytes.includes(codec), `${codec} is there`);
     assert.deepEqual((await done(page)).sent.chat, ["I am recording this room."]);
     const facts = await page.evaluate(playBack);
-    assert.ok(facts.seconds > 3.4 && Math.abs(facts.seconds - took) < 0.8, `${facts.seconds} s of ${took} s`);
+    assert.ok(facts.seconds > 3.4 && facts.seconds < took + 0.5, `${facts.seconds} s of ${took} s`);
     assert.deepEqual([facts.width, facts.height], [1280, 720]);
     assert.ok(facts.level > 0.01, `sound at ${facts.level}`);
     assert.ok(facts.colours > 8, `${facts.colours} colours`);
-    assert.ok(facts.channels > 0);
   }),
 );
 
 /** Runs in the page: plays the newest recording and looks at what comes out. */
 async function playBack() {
   const link = /** @type {HTMLAnchorElement} */ (document.querySelector("#record-files a"));
-  const bytes = await (await new Promise((done) => {
-    const request = new XMLHttpRequest();
-    request.open("GET", link.href);
-    request.responseType = "arraybuffer";
-    request.onload = () => done(request.response);
-    request.onerror = () => done(null);
-    request.send();
-  }));
   const video = document.createElement("video");
   video.src = link.href;
   document.body.append(video);
@@ -551,8 +552,7 @@ async function playBack() {
       if (video.ended) clearInterval(look);
     }, 100);
   });
-  const channels = bytes ? (await context.decodeAudioData(bytes).catch(() => null))?.numberOfChannels ?? 0 : 1;
-  return { seconds: video.currentTime, width: video.videoWidth, height: video.videoHeight, level, colours: colours.size, channels };
+  return { seconds: video.currentTime, width: video.videoWidth, height: video.videoHeight, level, colours: colours.size };
 }
 
 test("one person is recorded under their own name, and nobody is told who did not want it", { timeout: 60_000 }, () =>

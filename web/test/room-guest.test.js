@@ -31,7 +31,7 @@ class Speaker {
 }
 
 function scene() {
-  const world = { clients: /** @type {any[]} */ ([]), rooms: /** @type {any[]} */ ([]), relays: /** @type {any[]} */ ([]), joined: /** @type {any[]} */ ([]), refuse: "", connectFault: "", changes: 0 };
+  const world = { clients: /** @type {any[]} */ ([]), rooms: /** @type {any[]} */ ([]), relays: /** @type {any[]} */ ([]), joined: /** @type {any[]} */ ([]), refuse: "", taken: /** @type {string[]} */ ([]), connectFault: "", changes: 0 };
   const guests = new Guests({
     listen: () => {
       const client = Object.assign(new Speaker(), { connect: () => (world.connectFault ? Promise.reject({ code: world.connectFault }) : Promise.resolve()), start: (/** @type {string} */ voice) => (client.voice = voice), voice: "" });
@@ -41,6 +41,7 @@ function scene() {
     join: async (user, stream) => {
       await settle();
       if (world.refuse) throw { code: world.refuse };
+      if (world.taken.includes(user)) throw { code: "taken" };
       const room = new Speaker();
       world.rooms.push(room);
       world.joined.push({ user, stream });
@@ -106,6 +107,22 @@ test("names do not collide, and no more come than one browser can feed", async (
   await settle();
   assert.deepEqual(guests.guests.map(({ name }) => name), ["Low Tone 2", "Low Tone 3", "Low Tone 4", "Low Tone 5"]);
   assert.equal(world.rooms.length, MOST_GUESTS);
+});
+
+test("a name that somebody took meanwhile is given up for the next, and not for ever", async () => {
+  const { guests, world } = scene();
+  guests.open();
+  world.taken = ["Low Tone"];
+  guests.ask(VOICE, free);
+  await settle();
+  await settle();
+  assert.deepEqual(guests.guests, [{ name: "Low Tone 2", state: "here" }]);
+  const other = scene();
+  other.guests.open();
+  other.world.refuse = "taken";
+  other.guests.ask(VOICE, free);
+  for (let turn = 0; turn < 5; turn += 1) await settle();
+  assert.deepEqual([other.guests.guests, other.guests.fault], [[], "taken"]);
 });
 
 test("a room that refuses, a client that is refused and a room that ended each end the guest", async () => {

@@ -9,6 +9,8 @@
 
 /** One browser feeds each guest to everybody. */
 export const MOST_GUESTS = 4;
+/** How often a name that somebody else took meanwhile is given up for the next. */
+const NAMES = 3;
 /** With a number behind it, it must still be a name that the server takes. */
 const LONGEST = 58;
 
@@ -92,14 +94,19 @@ export class Guests {
     for (const off of this.#deskOffs) off();
     this.#deskOffs = [];
     this.#desk = null;
-    const guest = { name: freeName(voice.name, (name) => taken(name) || this.guests.some((other) => other.name === name)), state: /** @type {const} */ ("coming") };
+    /** @type {(name: string) => boolean} */
+    const known = (name) => taken(name) || this.guests.some((other) => other.name === name);
+    /** @type {Guest} */
+    const guest = { name: freeName(voice.name, known), state: "coming" };
     /** @type {Visit} */
     const visit = { guest, client, room: null, relay: this.#relay(), offs: [], gone: false };
     this.#visits.add(visit);
     visit.offs.push(client.on("track", ({ stream }) => visit.relay.attach(stream)));
     visit.offs.push(client.on("state", (state) => void (state === "refused" && this.#end(visit))));
     client.start(voice.id);
-    void this.#enter(visit);
+    /** @type {Set<string>} */
+    const tried = new Set();
+    void this.#enter(visit, (name) => freeName(voice.name, (other) => tried.add(name).has(other) || known(other)));
     this.#on();
     this.open();
   }
@@ -115,10 +122,10 @@ export class Guests {
     for (const visit of [...this.#visits]) this.#end(visit);
   }
 
-  /** @param {Visit} visit */
-  async #enter(visit) {
+  /** @param {Visit} visit @param {(name: string) => string} another */
+  async #enter(visit, another) {
     try {
-      const room = await this.#join(visit.guest.name, visit.relay.stream);
+      const room = await this.#call(visit, another);
       if (visit.gone) {
         room.close();
         return;
@@ -131,6 +138,18 @@ export class Guests {
       if (visit.gone) return;
       this.#fault = /** @type {any} */ (fault)?.code ?? "unreachable";
       this.#end(visit);
+    }
+  }
+
+  /** Two people may ask the same voice in at once. @param {Visit} visit @param {(name: string) => string} another @returns {Promise<Room>} */
+  async #call(visit, another) {
+    for (let tried = 1; ; tried += 1) {
+      try {
+        return await this.#join(visit.guest.name, visit.relay.stream);
+      } catch (fault) {
+        if (/** @type {any} */ (fault)?.code !== "taken" || tried === NAMES || visit.gone) throw fault;
+        visit.guest.name = another(visit.guest.name);
+      }
     }
   }
 

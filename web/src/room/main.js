@@ -2,33 +2,30 @@
 
 import { Client, browserClock, joinRoom } from "../../sdk/index.js";
 import { TokenStore } from "../token.js";
-import { secondsUntil } from "../words.js";
 import { Chat } from "./chat.js";
-import { Choices } from "./choices.js";
 import { Pointers } from "./cursors.js";
 import { Deck } from "./deck.js";
 import { Devices } from "./devices.js";
 import { Diagnostics } from "./diagnostics.js";
-import { button, element, say } from "./dom.js";
+import { button, element } from "./dom.js";
 import { Door } from "./door.js";
 import { Guests, MOST_GUESTS, Relay } from "./guest.js";
+import { Head } from "./head.js";
+import { Awake, copyText, rememberedName, rememberName, saveFile } from "./outside.js";
+import { OWN, Own } from "./own.js";
 import { RecordPane, VoicesPane } from "./panes.js";
 import { fileName, Recorder } from "./recorder.js";
 import { Share } from "./share.js";
 import { Speaking } from "./speaking.js";
 import { Tiles } from "./tiles.js";
 import { Visit } from "./visit.js";
-import { DETACHED, faultWords, faultsWords, refusalWords, statusWords } from "./words.js";
+import { faultWords, refusalWords } from "./words.js";
 
-/** Oneself among the tiles: no user id is empty. */
-const OWN = "";
-const NAME_KEY = "voxcast.name";
 const TICK_MS = 250;
 
 const clock = browserClock;
+const awake = new Awake(navigator.wakeLock);
 const tokens = new TokenStore({ location, history, tab: sessionStorage, device: localStorage });
-/** What oneself shows: the same stream for the whole visit, its tracks come and go. */
-const own = new MediaStream();
 /** @type {import("./door.js").Entry} */
 let entry = { name: "", room: "", token: "" };
 /** @type {Visit | null} */
@@ -39,14 +36,8 @@ let entering = null;
 let share = null;
 /** @type {Guests | null} */
 let guests = null;
-/** @type {{ code: string, message: string } | null} */
+/** @type {import("./head.js").Refusal | null} */
 let refusal = null;
-/** @type {WakeLockSentinel | null} */
-let awake = null;
-let sink = "";
-/** @type {import("./choices.js").Device[]} */
-let sinks = [];
-
 const devices = new Devices({
   media: navigator.mediaDevices,
   secure: isSecureContext,
@@ -55,7 +46,7 @@ const devices = new Devices({
     if (found) deck.toast(`The ${kind === "audio" ? "microphone" : "camera"} is back.`);
     if (visit && !(kind === "video" && share?.track)) void send(kind, devices.track(kind));
     showOwn();
-    void listSinks();
+    void own.look();
   },
 });
 
@@ -86,17 +77,18 @@ const deck = new Deck({
   },
 });
 
-const door = new Door({ document, wishes: { join: (wanted) => void join(wanted), cancel: () => entering?.abort() } });
-const choices = new Choices({
+const head = new Head({
   document,
-  on: (kind, id) => {
-    if (kind === "sink") {
-      sink = id;
-      tiles.listenOn(id);
-    } else void devices.choose(kind, id);
+  wishes: {
+    retry,
+    back: () => {
+      leave();
+      if (refusal) refuse(refusal);
+    },
+    invite: () => copy(location.href, "The link is copied."),
   },
 });
-
+const door = new Door({ document, wishes: { join: (wanted) => void join(wanted), cancel: () => entering?.abort() } });
 const tiles = new Tiles({
   document,
   clock,
@@ -115,11 +107,12 @@ const speaking = new Speaking({
   },
 });
 
+const own = new Own({ document, media: navigator.mediaDevices, parts: { devices, deck, door, tiles, speaking } });
 const diagnostics = new Diagnostics({
   document,
   wishes: {
     copy: (text) => copy(text, "The figures are copied."),
-    save: (text) => download(new Blob([text], { type: "application/json" }), fileName(`${entry.room} connections`, new Date(), "json")),
+    save: (text) => saveFile(document, new Blob([text], { type: "application/json" }), fileName(`${entry.room} connections`, new Date(), "json"), clock),
   },
 });
 const voicesPane = new VoicesPane({
@@ -164,7 +157,7 @@ async function join(wanted) {
   door.busy(true);
   show("joining");
   try {
-    const room = await joinRoom({ ...place(), user: entry.name, stream: new MediaStream(own.getTracks()), signal: entering.signal });
+    const room = await joinRoom({ ...place(), user: entry.name, stream: new MediaStream(own.stream.getTracks()), signal: entering.signal });
     enter(room);
   } catch (fault) {
     if (!entering.signal.aborted) refuse(fault);
@@ -183,18 +176,20 @@ function place() {
 /** @param {import("../../sdk/index.js").Room} room */
 function enter(room) {
   if (entry.token) tokens.keep(entry.token, tokens.remembered);
-  keepName(entry.name);
+  rememberName(localStorage, entry.name);
   history.replaceState(history.state, "", `${location.pathname}?room=${encodeURIComponent(entry.room)}`);
-  document.title = `${entry.room} · voxcast`;
   refusal = null;
   tiles.clear();
-  tiles.add(OWN, { name: entry.name, own: true, stream: own });
+  tiles.add(OWN, { name: entry.name, own: true, stream: own.stream });
   visit = new Visit({
     room,
     parts: { tiles, speaking, chat, pointers, diagnostics, stage: element(document, "stage") },
     on: {
       state: moved,
-      came: (name) => deck.toast(`${name} came in.`),
+      came: (name) => {
+        deck.toast(`${name} came in.`);
+        moved();
+      },
       went: (name) => {
         deck.toast(`${name} left.`);
         moved();
@@ -202,7 +197,6 @@ function enter(room) {
       fault: (error) => (refusal = error),
     },
   });
-  visit.room.on("joined", moved);
   share = new Share({
     capture: navigator.mediaDevices?.getDisplayMedia?.bind(navigator.mediaDevices, { video: true, audio: false }),
     send: (track) => send("video", track),
@@ -217,7 +211,7 @@ function enter(room) {
   });
   // What was switched while we were on the way in.
   for (const kind of /** @type {const} */ (["audio", "video"])) void send(kind, devices.track(kind));
-  void stayAwake();
+  void awake.hold();
   showOwn();
   moved();
   button(document, "mic").focus({ preventScroll: true });
@@ -232,12 +226,6 @@ function moved() {
     return;
   }
   show(state);
-  element(document, "alone").hidden = tiles.count !== 1;
-  const words = state === "refused" ? refusalWords(refusal ?? { code: "", message: "" }) : state === "detached" ? DETACHED : null;
-  element(document, "banner").hidden = words === null;
-  say(element(document, "banner-title"), words?.title ?? "");
-  say(element(document, "banner-text"), words?.text ?? "");
-  button(document, "banner-back").hidden = state !== "refused";
   tick();
 }
 
@@ -252,10 +240,8 @@ function leave() {
   chat.clear();
   pointers.clear();
   diagnostics.clear();
-  awake?.release().catch(() => {});
-  awake = null;
+  awake.release();
   element(document, "hear").hidden = true;
-  document.title = "Room · voxcast";
   showOwn();
   show("door");
   button(document, "enter").focus({ preventScroll: true });
@@ -273,51 +259,11 @@ function refuse(fault) {
 
 /** @param {string} state */
 function show(state) {
-  const inside = visit !== null;
-  document.body.dataset.state = state;
-  element(document, "door").hidden = inside;
-  element(document, "inside").hidden = !inside;
-  button(document, "invite").hidden = !inside;
-  say(element(document, "title"), inside ? entry.room : "voxcast");
-  const { title, mood } = statusWords(state, tiles.count);
-  document.body.dataset.mood = mood;
-  say(element(document, "status-title"), title);
+  head.show({ state, room: visit ? entry.room : null, people: tiles.count, refusal });
 }
 
-/** Oneself, as others see it, at the door and in the room. */
 function showOwn() {
-  const wanted = [devices.track("audio"), share?.track ?? devices.track("video")].filter((track) => track !== null);
-  for (const track of own.getTracks()) if (!wanted.includes(track)) own.removeTrack(track);
-  for (const track of wanted) if (!own.getTracks().includes(track)) own.addTrack(track);
-  for (const kind of /** @type {const} */ (["audio", "video"])) deck.toggled(kind, { on: devices.live(kind), faulty: devices.faults[kind] !== null });
-  deck.sharing(share?.supported ?? false, share?.track != null);
-  speaking.watch(OWN, devices.track("audio"));
-  tiles.hush(OWN, !devices.live("audio"));
-  tiles.shows(OWN, share?.track ? "screen" : "camera");
-  tiles.word(OWN, share?.track ? "Sharing your screen" : "");
-  door.look(visit || own.getVideoTracks().length === 0 ? null : own);
-  const words = faultsWords(devices.faults);
-  for (const id of ["door-fault", "devices-fault"]) {
-    say(element(document, id), words);
-    element(document, id).hidden = words === "";
-  }
-  showChoices();
-}
-
-function showChoices() {
-  choices.show([
-    { kind: "audio", label: "Microphone", devices: devices.list("audio"), current: devices.current("audio") },
-    { kind: "video", label: "Camera", devices: devices.list("video"), current: devices.current("video") },
-    { kind: "sink", label: "Loudspeaker", devices: sinks, current: sink },
-  ]);
-}
-
-/** Loudspeakers, where the browser lets a page choose. */
-async function listSinks() {
-  if (!("setSinkId" in HTMLMediaElement.prototype)) return;
-  const all = await navigator.mediaDevices?.enumerateDevices().catch(() => []);
-  sinks = (all ?? []).filter(({ kind, label }) => kind === "audiooutput" && label !== "").map(({ deviceId, label }) => ({ id: deviceId, name: label }));
-  showChoices();
+  own.show({ inside: visit !== null, share });
 }
 
 function showVoices() {
@@ -342,16 +288,7 @@ function trySay(text) {
 
 /** @param {string} text @param {string} done */
 function copy(text, done) {
-  const written = navigator.clipboard?.writeText(text) ?? Promise.reject(new Error("no clipboard"));
-  written.then(() => deck.toast(done), () => deck.toast("The browser did not let the page copy.", "warn"));
-}
-
-/** @param {Blob} blob @param {string} name */
-function download(blob, name) {
-  const link = document.createElement("a");
-  Object.assign(link, { href: URL.createObjectURL(blob), download: name });
-  link.click();
-  clock.after(60_000, () => URL.revokeObjectURL(link.href));
+  copyText(navigator.clipboard, text).then(() => deck.toast(done), () => deck.toast("The browser did not let the page copy.", "warn"));
 }
 
 /** Times that run: the recording's, and the one until the line is tried again. */
@@ -361,37 +298,13 @@ function tick() {
   deck.recording(ms !== null);
   if (!visit) return;
   recordPane.people(tiles.people);
-  const at = visit.room.retryAt;
-  const seconds = at === null ? 0 : secondsUntil(at, clock.now());
-  say(element(document, "banner-count"), visit.room.state !== "detached" ? "" : seconds === 0 ? "Trying now…" : `Next try in ${seconds} s.`);
+  head.count(visit.room.retryAt, clock.now());
 }
 
 (function run() {
   tick();
   clock.after(TICK_MS, run);
 })();
-
-/** A phone that is only watched would go dark. */
-async function stayAwake() {
-  awake = (await navigator.wakeLock?.request("screen").catch(() => null)) ?? null;
-}
-
-function keptName() {
-  try {
-    return localStorage.getItem(NAME_KEY) ?? "";
-  } catch {
-    return ""; // storage is switched off
-  }
-}
-
-/** @param {string} name */
-function keepName(name) {
-  try {
-    localStorage.setItem(NAME_KEY, name);
-  } catch {
-    // Then it is asked for again.
-  }
-}
 
 /** Try the line now; where the server refused, come in anew. */
 function retry() {
@@ -404,12 +317,6 @@ function retry() {
   void join(again);
 }
 
-button(document, "banner-retry").addEventListener("click", retry);
-button(document, "banner-back").addEventListener("click", () => {
-  leave();
-  if (refusal) refuse(refusal);
-});
-button(document, "invite").addEventListener("click", () => copy(location.href, "The link is copied."));
 button(document, "hear").addEventListener("click", () => {
   element(document, "hear").hidden = true;
   speaking.wake();
@@ -421,7 +328,7 @@ document.addEventListener("visibilitychange", () => {
   if (document.visibilityState !== "visible" || !visit) return;
   visit.room.nudge();
   speaking.wake();
-  void stayAwake();
+  void awake.hold();
 });
 addEventListener("beforeunload", (event) => {
   if (recorder.elapsed !== null) event.preventDefault();
@@ -432,7 +339,7 @@ addEventListener("pagehide", (event) => {
 
 /** The address names the room, and perhaps the token. */
 function arrive() {
-  door.fill({ name: keptName(), room: new URLSearchParams(location.search).get("room")?.trim() ?? "", token: tokens.take() ?? "" });
+  door.fill({ name: rememberedName(localStorage), room: new URLSearchParams(location.search).get("room")?.trim() ?? "", token: tokens.take() ?? "" });
 }
 
 addEventListener("hashchange", () => {
@@ -442,4 +349,5 @@ addEventListener("hashchange", () => {
 arrive();
 show("door");
 showOwn();
-void devices.open();
+// A page that captures may listen without a gesture; one that does not waits for the first.
+void devices.open().then(() => devices.track("audio") && speaking.wake());

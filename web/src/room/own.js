@@ -1,0 +1,84 @@
+// Oneself, at the door and in the room: the stream that is shown and sent, what the buttons say, which devices there are to choose from.
+
+import { Choices } from "./choices.js";
+import { element, say } from "./dom.js";
+import { loudspeakers } from "./outside.js";
+import { faultsWords } from "./words.js";
+
+/** Oneself among the tiles: no user id is empty. */
+export const OWN = "";
+
+const KINDS = /** @type {const} */ (["audio", "video"]);
+
+export class Own {
+  #document;
+  #media;
+  #parts;
+  #choices;
+  #sink = "";
+  /** @type {import("./choices.js").Device[]} */
+  #sinks = [];
+  /** The same stream for as long as the page lives; its tracks come and go. */
+  stream = new MediaStream();
+
+  /**
+   * @param {object} options
+   * @param {Document} options.document
+   * @param {MediaDevices | undefined} options.media
+   * @param {object} options.parts
+   * @param {import("./devices.js").Devices} options.parts.devices
+   * @param {import("./deck.js").Deck} options.parts.deck
+   * @param {import("./door.js").Door} options.parts.door
+   * @param {import("./tiles.js").Tiles} options.parts.tiles
+   * @param {import("./speaking.js").Speaking} options.parts.speaking
+   */
+  constructor({ document, media, parts }) {
+    this.#document = document;
+    this.#media = media;
+    this.#parts = parts;
+    this.#choices = new Choices({
+      document,
+      on: (kind, id) => {
+        if (kind !== "sink") void parts.devices.choose(kind, id);
+        else parts.tiles.listenOn((this.#sink = id));
+      },
+    });
+  }
+
+  /** @param {{ inside: boolean, share: import("./share.js").Share | null }} view */
+  show({ inside, share }) {
+    const { devices, deck, door, tiles, speaking } = this.#parts;
+    const screen = share?.track ?? null;
+    const wanted = [devices.track("audio"), screen ?? devices.track("video")].filter((track) => track !== null);
+    for (const track of this.stream.getTracks()) if (!wanted.includes(track)) this.stream.removeTrack(track);
+    for (const track of wanted) this.stream.addTrack(track);
+    for (const kind of KINDS) deck.toggled(kind, { on: devices.live(kind), faulty: devices.faults[kind] !== null });
+    deck.sharing(share?.supported ?? false, screen !== null);
+    speaking.watch(OWN, devices.track("audio"));
+    tiles.hush(OWN, !devices.live("audio"));
+    tiles.shows(OWN, screen ? "screen" : "camera");
+    tiles.word(OWN, screen ? "Sharing your screen" : "");
+    door.look(inside || this.stream.getVideoTracks().length === 0 ? null : this.stream);
+    const words = faultsWords(devices.faults);
+    for (const id of ["door-fault", "devices-fault"]) {
+      say(element(this.#document, id), words);
+      element(this.#document, id).hidden = words === "";
+    }
+    this.#choose();
+  }
+
+  /** Loudspeakers get their names with the first microphone. */
+  async look() {
+    this.#sinks = await loudspeakers(this.#media);
+    this.#choose();
+  }
+
+  #choose() {
+    const { devices } = this.#parts;
+    this.#choices.show([
+      { kind: "audio", label: "Microphone", devices: devices.list("audio"), current: devices.current("audio") },
+      { kind: "video", label: "Camera", devices: devices.list("video"), current: devices.current("video") },
+      { kind: "sink", label: "Loudspeaker", devices: this.#sinks, current: this.#sink },
+    ]);
+  }
+}
