@@ -57,6 +57,9 @@ export function fakeMedia(plugged) {
     /** @type {any[]} */
     asked: [],
     fault: "",
+    asking: 0,
+    /** Questions that were open at once. */
+    most: 0,
     listeners,
     get live() {
       return made.filter(({ readyState }) => readyState === "live");
@@ -68,7 +71,10 @@ export function fakeMedia(plugged) {
     /** @param {any} constraints */
     async getUserMedia(constraints) {
       media.asked.push(constraints);
+      media.asking += 1;
+      media.most = Math.max(media.most, media.asking);
       await new Promise((done) => setImmediate(done));
+      media.asking -= 1;
       if (media.fault) throw named(media.fault);
       const tracks = Object.entries(constraints).map(([kind, wish]) => {
         const ids = plugged[/** @type {"audio" | "video"} */ (kind)];
