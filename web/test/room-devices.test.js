@@ -83,8 +83,10 @@ test("switching fast leaves no track that nobody stops", async () => {
 });
 
 test("a microphone that was muted at the door comes up muted", async () => {
-  const { devices } = scene({ audio: ["m1"], video: ["c1"] });
+  const { media, devices } = scene({ audio: ["m1"], video: ["c1"] });
   const opening = devices.open();
+  // The question is open by then.
+  while (media.asked.length === 0) await Promise.resolve();
   void devices.set("audio", false);
   await opening;
   assert.equal(devices.track("audio")?.enabled, false);
