@@ -142,6 +142,18 @@ test("a room that refuses, a client that is refused and a room that ended each e
   }
 });
 
+test("a guest whose client never gets through does not stay", async () => {
+  const { guests, world } = scene();
+  world.connectFault = "over_capacity";
+  guests.open();
+  guests.ask(VOICE, free);
+  world.connectFault = "";
+  for (let turn = 0; turn < 3; turn += 1) await settle();
+  assert.deepEqual(guests.guests, []);
+  assert.ok(world.clients[0].closed && world.relays[0].closed);
+  assert.ok(world.rooms.every(({ closed }) => closed));
+});
+
 test("why there are no voices is told, and opening again asks again", async () => {
   const { guests, world } = scene();
   world.connectFault = "unauthorized";

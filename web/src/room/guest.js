@@ -72,9 +72,12 @@ export class Guests {
       }),
     ];
     client.connect({ token }).catch((fault) => {
-      if (client !== this.#desk) return;
+      // It may serve a guest by now, who would stay silent for ever.
+      const visit = [...this.#visits].find((one) => one.client === client);
+      if (client !== this.#desk && !visit) return;
       this.#fault = fault?.code ?? "unreachable";
-      this.shut();
+      if (visit) this.#end(visit);
+      else this.shut();
       this.#on();
     });
   }
