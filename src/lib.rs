@@ -19,7 +19,7 @@
 //! | folder | floor | what |
 //! |---|---|---|
 //! | `wire` | 0 | words and bytes: messages, ids, datagram classes, STUN peek, TCP framing, SDP text, media time |
-//! | `engine` | 1 | sans-IO machines: session core, demultiplexer, playout, the client's door, access |
+//! | `engine` | 1 | sans-IO machines: session core, demultiplexer, playout, the client's door, rooms, access |
 //! | `audio` | 1 | sound without network or clock: voices, generator, ring, pace, Opus |
 //! | `config.rs`, `logging.rs` | 1 | the operator's words, checked; what may be written down |
 //! | `drive` | 2 | actors, sockets, threads, HTTP, WebSocket, the load client, the one clock |
@@ -27,6 +27,11 @@
 //!
 //! Nothing below `drive` names actix, tokio or a socket, and nothing there reads a clock: `now` is passed in, last. `engine`
 //! and `audio` do not know each other; they meet in `wire` (an [`AudioTurn`](wire::media::AudioTurn)) and in `drive`.
+//!
+//! # Rooms
+//!
+//! Browsers that meet in a room send their media to each other; only their words come here. [`Rooms`](engine::room::Rooms) knows who is in which room
+//! and who may send whom what; one actor owns it, on the thread of the WebSockets.
 //!
 //! # The law of the session core
 //!

@@ -43,7 +43,11 @@ fn pages_and_health_are_served() {
     );
     assert!(head.contains("x-content-type-options: nosniff"));
     assert!(body.contains("<audio") && body.contains("playsinline"));
-    for asset in ["/assets/style.css", "/assets/src/main.js", "/favicon.ico"] {
+    let (status, _, body) = get("/room?room=blue");
+    assert!(status == 200 && body.contains("/assets/src/room/main.js"), "{status} {body}");
+    for asset in
+        ["/assets/style.css", "/assets/room.css", "/assets/src/main.js", "/assets/src/room/main.js", "/favicon.ico"]
+    {
         assert_eq!(get(asset).0, 200, "{asset}");
     }
     assert_eq!(get("/healthz").0, 200);
