@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 /// Allocations of one user at the same time. A page makes one for each of its interfaces, of our addresses and of our transports, for
 /// each line of media that is not bundled, and once more for each while ICE restarts.
-pub const PER_USER: u32 = 64;
+pub const PER_USER: u32 = 256;
 
 /// Why there is no room for an allocation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
