@@ -36,8 +36,15 @@ import { GONE, RoomLink } from "./roomlink.js";
  * @property {(text: string) => void} note
  */
 
-/** Who comes offers. Some clients wait for an offer instead, so that after this it is us. */
+/**
+ * Who comes offers, but not at once: some clients offer to whoever comes, and those must not be met half-way. In Chromium an offer that
+ * was rolled back takes all data channels of its connection with it, for good.
+ */
+const WELCOME_MS = 400;
+/** Some clients wait for an offer when they come, so that after this it is us. */
 const NEWCOMER_MS = 1_500;
+/** What a browser asks for in this time is no loop yet: one whose channels were refused asks without end. */
+const EAGER = { offers: 16, ms: 10_000 };
 /** An answer and a path take well under a second; with the worst relays a few. */
 const CONNECT_MS = 15_000;
 /** A path that stutters often comes back by itself: a lift, a hand-over between cells. */
@@ -83,6 +90,8 @@ export class RoomPeer {
   /** Whether they offered since we began to expect it. */
   #offered = false;
   #repeats = 0;
+  /** @type {number[]} when the browser asked for offers, lately */
+  #wants = [];
   /** What waits for the line. @type {"rebuild" | "offer" | null} */
   #due = null;
   /** @type {{ x: number, y: number } | null} */
@@ -95,6 +104,8 @@ export class RoomPeer {
   #answerTimer = null;
   /** @type {unknown} */
   #keptTimer = null;
+  /** @type {unknown} */
+  #eagerTimer = null;
   /** @type {unknown} set while the server says that nobody is there */
   #awayTimer = null;
 
@@ -129,20 +140,14 @@ export class RoomPeer {
     });
   }
 
-  /** Who just came offers to whoever is there. */
+  /** We just came: we offer unless they do. A connection that stands is kept. */
   offer() {
-    if (!this.#link) this.#rebuild();
+    this.#offerAfter(WELCOME_MS, () => {});
   }
 
-  /** Whoever just came will offer, and if not, we do. A connection that stands is kept, and asked whether it is still theirs. */
+  /** They just came: we offer if they do not. A connection that stands is kept, and asked whether it is still theirs. */
   expect() {
-    this.#offered = false;
-    this.#around.clock.cancel(this.#offerTimer);
-    this.#offerTimer = this.#around.clock.after(NEWCOMER_MS, () => {
-      if (this.#offered) return;
-      if (this.#link) this.#negotiate(this.#link);
-      else this.#rebuild();
-    });
+    this.#offerAfter(NEWCOMER_MS, (link) => this.#negotiate(link));
   }
 
   /** @param {FromPeer} message */
@@ -243,6 +248,33 @@ export class RoomPeer {
     return this.#link?.connection ?? null;
   }
 
+  /** @param {number} ms @param {(link: RoomLink) => void} otherwise where there is a connection */
+  #offerAfter(ms, otherwise) {
+    const { clock } = this.#around;
+    this.#offered = false;
+    clock.cancel(this.#offerTimer);
+    this.#offerTimer = clock.after(ms, () => {
+      if (this.#offered) return;
+      if (this.#link) otherwise(this.#link);
+      // One that failed has its own time.
+      else if (this.#state === "connecting") this.#rebuild();
+    });
+  }
+
+  /** The browser asks for an offer. @param {RoomLink} link */
+  #wanted(link) {
+    const { clock } = this.#around;
+    const now = clock.now();
+    this.#wants = [...this.#wants.filter((at) => now - at < EAGER.ms), now].slice(-EAGER.offers - 1);
+    if (this.#wants.length <= EAGER.offers) this.#negotiate(link);
+    else if (this.#eagerTimer === null) {
+      this.#eagerTimer = clock.after(EAGER.ms, () => {
+        this.#eagerTimer = null;
+        this.#negotiate(link);
+      });
+    }
+  }
+
   /** @param {() => Promise<unknown>} task @returns {Promise<void>} */
   #enqueue(task) {
     this.#waiting += 1;
@@ -300,7 +332,7 @@ export class RoomPeer {
       receive: this.#around.receive,
       early: this.#early,
       on: {
-        negotiate: () => this.#negotiate(link),
+        negotiate: () => this.#wanted(link),
         candidate: (candidate) => void this.#around.send({ type: "ice-candidate", to: this.id, candidate: candidate.toJSON() }),
         moved: (state) => this.#moved(state),
         track: (track) => this.#offeredTrack(track),
@@ -370,7 +402,8 @@ export class RoomPeer {
     clock.cancel(this.#keptTimer);
     clock.cancel(this.#answerTimer);
     this.#kept = null;
-    // A connection that agreed upon nothing yet is not worth a rollback: its lines would be left over beside those of the offer.
+    // One that agreed upon nothing yet is better replaced than rolled back: its lines would be left over beside those of the offer, and
+    // Chromium would never open its channels.
     if (!link || (link.fresh && link.colliding) || link.isStranger(offer) || link.over) link = this.#build();
     if (!link) return;
     try {
@@ -410,7 +443,8 @@ export class RoomPeer {
       this.#repeats = 0;
       this.#yielded = false;
       this.#enter("connected");
-    } else if (state === "disconnected" && this.#state === "connected") {
+    } else if (state === "disconnected" && (this.#state === "connected" || this.#state === "connecting")) {
+      // Before anything was connected, too: a path was found and is gone again.
       clock.cancel(this.#timer);
       this.#timer = clock.after(SHAKY_MS + (this.#polite ? POLITE_MS : 0), () => this.#restart());
       this.#enter("shaky");
@@ -473,9 +507,11 @@ export class RoomPeer {
   /** Lets go of the connection, so that nothing of it is heard any more. */
   #drop() {
     const { clock } = this.#around;
-    for (const timer of [this.#timer, this.#answerTimer, this.#keptTimer]) clock.cancel(timer);
+    for (const timer of [this.#timer, this.#answerTimer, this.#keptTimer, this.#eagerTimer]) clock.cancel(timer);
     this.#kept = null;
     this.#due = null;
+    this.#wants = [];
+    this.#eagerTimer = null;
     const link = this.#link;
     this.#link = null;
     this.#channels.reset();
