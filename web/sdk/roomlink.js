@@ -136,10 +136,7 @@ export class RoomLink {
     // The end of candidates is of no use to a browser.
     if (!candidate?.candidate) return;
     if (this.#fits(candidate)) await this.#add(candidate);
-    else {
-      this.#early.push(candidate);
-      if (this.#early.length > EARLY) this.#early.shift();
-    }
+    else keepEarly(this.#early, candidate);
   }
 
   /** Sends what is to be sent now. @param {Kind} kind */
@@ -294,6 +291,12 @@ export class RoomLink {
       this.#abort = null;
     }
   }
+}
+
+/** @param {RTCIceCandidateInit[]} early @param {RTCIceCandidateInit} candidate */
+export function keepEarly(early, candidate) {
+  early.push(candidate);
+  if (early.length > EARLY) early.shift();
 }
 
 /** Which connection made a description, and which of its descriptions it is (RFC 8866 section 5.2). @param {string} sdp */

@@ -2,7 +2,7 @@
 
 import { Retry } from "./retry.js";
 import { RoomChannels } from "./roomchannels.js";
-import { GONE, RoomLink } from "./roomlink.js";
+import { GONE, RoomLink, keepEarly } from "./roomlink.js";
 
 /** @typedef {import("./room.js").PeerState} State */
 /** @typedef {import("./roomwire.js").Description} Description */
@@ -159,7 +159,9 @@ export class RoomPeer {
     this.#enqueue(async () => {
       if (message.type === "offer") await this.#offerCame(message.sdp);
       else if (message.type === "answer") await this.#answerCame(message.sdp);
-      else if (message.type === "ice-candidate") await this.#link?.candidate(message.candidate);
+      else if (this.#link) await this.#link.candidate(message.candidate);
+      // Its offer may be lost, or said again.
+      else if (message.candidate?.candidate) keepEarly(this.#early, message.candidate);
     });
   }
 

@@ -71,7 +71,7 @@ function scene(seed = 1) {
 
 /** @typedef {ReturnType<ReturnType<typeof scene>["visit"]>} Visitor */
 
-/** All stand, each by one connection, each hearing each. @param {Visitor[]} all */
+/** All stand, each by one connection that both ends agree upon, each hearing each. @param {Visitor[]} all */
 function assertWhole(all, word = "") {
   for (const one of all) {
     const others = all.filter((other) => other !== one).map(({ user }) => user).sort();
@@ -83,6 +83,7 @@ function assertWhole(all, word = "") {
       assert.deepEqual(stream.getTracks().map((/** @type {any} */ { kind }) => kind).sort(), ["audio", "video"], `${word} ${one.user} hears ${id}`);
       assert.equal(connection.signalingState, "stable");
       assert.ok(!connection.pending);
+      assert.equal(connection.world.agreed(connection)?.world, connection.world, `${word} ${one.user} and ${id} agree`);
     }
   }
 }
@@ -169,6 +170,18 @@ test("whatever is lost or doubled on the way, they find each other in the end", 
   }
 });
 
+test("restarts that meet settle at once, by the same connections", async () => {
+  for (let seed = 1; seed <= 20; seed += 1) {
+    const { clock, world, gather } = scene(seed);
+    const all = /** @type {[Visitor, Visitor]} */ (await gather(["ann", "bob"]));
+    for (const { own } of all) own[0].restartIce();
+    await clock.advance(400);
+    assertWhole(all, `seed ${seed}`);
+    assert.equal(world.connections.length, 2);
+    assert.ok(world.connections.every(({ generation }) => generation > 0));
+  }
+});
+
 test("a newcomer offers; where it does not, the others do after 1.5 s", async () => {
   const { clock, world, gather } = scene();
   const [ann] = await gather(["ann"]);
@@ -197,7 +210,8 @@ test("who comes lets others offer first, because some do, and two offers that me
   socket.send(JSON.stringify({ type: "offer", to: "ann", sdp: { type: "offer", sdp } }));
   await clock.advance(2_000);
   assert.deepEqual(world.passed.filter(({ type }) => type !== "ice-candidate").map(({ type, from }) => [type, from]), [["offer", "zoe"], ["answer", "ann"], ["offer", "ann"]]);
-  assert.match(world.passed.filter(({ from, type }) => from === "ann" && type === "offer")[0].sdp.sdp, /"video"/, "and a picture is offered on top");
+  const offer = /** @type {any} */ (world.passed.findLast(({ type }) => type === "offer"));
+  assert.match(offer.sdp.sdp, /"video"/, "and a picture is offered on top");
   assert.equal(ann.own.length, 1);
   socket.drop(1000);
 });
@@ -309,6 +323,7 @@ test("a page that is loaded again is met anew, on both sides, whoever offers", a
     assertWhole([one, again]);
     assert.equal(one.peer(two.user), known, "one and the same person");
     assert.deepEqual(one.all("left"), []);
+    assert.equal(world.connections.length, 4, "a new connection for a new one");
     assert.equal(known.stream.getTracks().length, 2);
   }
 });
@@ -464,6 +479,7 @@ test("while the line is down a broken path waits for it", async () => {
   for (const one of world.connections) one.become("failed");
   await clock.advance(30_000);
   assert.equal(world.connections.length, 2, "nothing can be built without a line");
+  assert.deepEqual(world.connections.map(({ connectionState }) => connectionState), ["failed", "failed"], "and what is there may come back by itself");
   world.up = true;
   await clock.advance(60_000);
   assertWhole(all);

@@ -239,13 +239,13 @@ class FakeConnection {
   get generationAgreed() {
     return this.current.local ? attribute(this.current.local.sdp, "ice-ufrag") : null;
   }
-  /** Tells the other side's tracks whether something comes. */
+  /** What comes unmutes a track; that nothing comes any more is only told by a description, as in Chromium. */
   flow() {
     const { far } = this;
     if (!far) return;
     for (const line of this.transceivers) {
       const there = far.transceivers.find(({ mid }) => mid === line.mid);
-      if (there) there.receiver.track.become(!(line.sender.track && does(line.currentDirection ?? "", "send") && this.connectionState === "connected"));
+      if (there && line.sender.track && does(line.currentDirection ?? "", "send") && this.connectionState === "connected") there.receiver.track.become(false);
     }
   }
 
@@ -490,15 +490,20 @@ export class World {
     if (told) this.#left(socket);
   }
 
-  /** A path to or from this connection is there if both agreed upon the same descriptions. @param {FakeConnection} one */
-  meet(one) {
-    const far = this.connections.find(({ id }) => one.remoteDescription && id === origin(one.remoteDescription.sdp));
-    if (!far || !this.open || one.state === "dead" || far.state === "dead") return;
+  /** The other end, if both agreed upon the same and know a way. @param {FakeConnection} one */
+  agreed(one) {
+    const far = this.connections.find(({ id }) => one.current.remote && id === origin(one.current.remote.sdp));
     const agreed = [[one, far], [far, one]].every(([a, b]) => {
       const ufrag = a?.current.remote && attribute(a.current.remote.sdp, "ice-ufrag");
       return ufrag && ufrag === b?.generationAgreed && a?.candidates.includes(ufrag) && a.connectionState !== "closed";
     });
-    if (!agreed) return;
+    return agreed ? far : null;
+  }
+
+  /** A path to or from this connection is there if both agreed upon the same descriptions. @param {FakeConnection} one */
+  meet(one) {
+    const far = this.agreed(one);
+    if (!far || !this.open || one.state === "dead" || far.state === "dead") return;
     this.clock.after(5, () => {
       if ([one, far].some(({ connectionState }) => connectionState === "closed") || !this.open) return;
       [one.far, far.far] = [far, one];
@@ -544,7 +549,7 @@ export class World {
     socket.tell({ type: "room-joined", peers: others, iceServers: this.iceServers, session: fresh.session });
     if (ours) {
       held.socket.user = null;
-      this.clock.after(this.latency, () => held.socket.drop(1000));
+      this.clock.after(this.latency - 1, () => held.socket.drop(1000));
     } else for (const id of others) this.#members.get(id)?.socket.tell({ type: "peer-joined", peerId: userId });
   }
   /** @param {any} socket */

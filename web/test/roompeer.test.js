@@ -1,0 +1,169 @@
+// Two persons and nothing between them but a wire: offers that meet, answers that come too late, messages that are lost.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { RoomPeer } from "../sdk/roompeer.js";
+import { FakeClock } from "./fakes.js";
+import { World, mediaStream, mediaTrack } from "./roomfakes.js";
+
+/** Ann is polite, and knows bob; bob knows ann. @param {number} [seed] */
+function pair(seed = 1) {
+  const clock = new FakeClock();
+  const world = new World(clock, seed);
+  /** @type {any[]} */
+  const passed = [];
+  const wire = { up: true, lose: (/** @type {any} */ _) => false, doubts: 0 };
+  /** @param {string} me @param {string} id @param {boolean} polite @returns {RoomPeer} */
+  const meet = (me, id, polite) => {
+    const tracks = { audio: mediaTrack("audio"), video: mediaTrack("video") };
+    const none = () => {};
+    return new RoomPeer({
+      id,
+      polite,
+      stream: mediaStream(),
+      around: {
+        clock,
+        random: () => 0,
+        connect: () => new world.RTCPeerConnection({}),
+        send: (message) => {
+          if (!wire.up) return false;
+          const sent = /** @type {any} */ ({ ...message, from: me });
+          passed.push(sent);
+          if (!wire.lose(sent)) clock.after(world.latency, () => both[me === "ann" ? 1 : 0]?.handle(sent));
+          return true;
+        },
+        line: () => wire.up,
+        doubt: () => (wire.doubts += 1),
+        tracks: (kind) => tracks[kind],
+        outgoing: null,
+        receive: true,
+      },
+      on: { state: none, gone: none, track: none, untrack: none, chat: none, cursor: none, pointable: none, channel: none, note: none },
+    });
+  };
+  /** Bob as ann knows him, and ann as bob knows her. */
+  const both = [meet("ann", "bob", true), meet("bob", "ann", false)];
+  const [bob, ann] = /** @type {[RoomPeer, RoomPeer]} */ (both);
+  /** @param {string} word */
+  const assertStand = (word) => {
+    for (const peer of both) {
+      assert.equal(peer.state, "connected", word);
+      assert.ok(world.agreed(/** @type {any} */ (peer.connection)), word);
+    }
+    assert.equal(world.connections.filter(({ connectionState }) => connectionState !== "closed").length, 2, word);
+  };
+  const words = () => passed.filter(({ type }) => type !== "ice-candidate").map(({ type, from }) => `${from} ${type}`);
+  return { clock, world, wire, passed, bob, ann, assertStand, words };
+}
+
+test("two first offers that meet: the polite side's is given up with its connection, and that is all", async () => {
+  for (let seed = 1; seed <= 20; seed += 1) {
+    const { clock, world, bob, ann, assertStand, words } = pair(seed);
+    world.latency = seed * 3;
+    bob.offer();
+    ann.offer();
+    await clock.advance(800);
+    assertStand(`seed ${seed}`);
+    assert.equal(world.connections.length, 3);
+    assert.deepEqual(words().sort(), ["ann answer", "ann offer", "bob offer"]);
+    for (const peer of [bob, ann]) assert.deepEqual([...peer.channels.values()].map(({ label, readyState }) => [label, readyState]), [["chat", "open"], ["cursors", "open"]]);
+  }
+});
+
+test("an offer that is lost is said again, and the line is doubted", async () => {
+  const { clock, wire, bob, assertStand, words } = pair();
+  wire.lose = ({ type }) => type === "offer" && words().filter((word) => word === "ann offer").length === 1;
+  bob.offer();
+  await clock.advance(4_300);
+  assert.equal(wire.doubts, 0);
+  await clock.advance(400);
+  assert.equal(wire.doubts, 1);
+  assertStand("said again");
+  assert.deepEqual(words(), ["ann offer", "ann offer", "bob answer"]);
+});
+
+test("an answer that is lost is given again", async () => {
+  const { clock, wire, bob, assertStand, words } = pair();
+  wire.lose = ({ type }) => type === "answer" && words().filter((word) => word === "bob answer").length === 1;
+  bob.offer();
+  await clock.advance(4_700);
+  assertStand("answered again");
+});
+
+test("an answer to an offer that is over is not taken for another's", async () => {
+  const { clock, world, bob, assertStand, words } = pair();
+  world.latency = 100;
+  bob.offer();
+  await clock.advance(420);
+  const [first] = world.connections;
+  first?.become("failed");
+  await clock.advance(1_700);
+  assertStand("the second");
+  assert.deepEqual(words(), ["ann offer", "bob answer", "ann offer", "bob answer"]);
+  assert.equal(world.connections.length, 4);
+});
+
+test("who does not yield takes the other's offer when its own is not answered, with the candidates that came before", async () => {
+  const { clock, world, wire, bob, ann, assertStand } = pair();
+  bob.offer();
+  await clock.advance(800);
+  wire.lose = ({ type, from }) => type === "offer" && from === "bob";
+  ann.connection?.restartIce();
+  await clock.advance(15);
+  bob.connection?.restartIce();
+  await clock.advance(1_900);
+  assert.equal(ann.connection?.signalingState, "have-local-offer");
+  await clock.advance(400);
+  wire.lose = () => false;
+  await clock.advance(5_000);
+  assertStand("taken");
+  const far = /** @type {any} */ (bob.connection);
+  assert.ok(/** @type {any} */ (ann.connection).candidates.includes(far.generationAgreed));
+  assert.equal(world.connections.length, 2);
+});
+
+test("a connection that ends while a browser thinks about it stops nothing", async () => {
+  for (let seed = 1; seed <= 60; seed += 1) {
+    const { clock, world, bob, assertStand } = pair(seed);
+    bob.offer();
+    for (let at = 0; at < 6; at += 1) {
+      await clock.advance(380 + seed);
+      for (const one of world.connections) one.become("failed");
+    }
+    await clock.advance(20_000);
+    assertStand(`seed ${seed}`);
+  }
+});
+
+test("what could not be said while the line was down is said when it is back", async () => {
+  const { clock, wire, bob, ann, world, assertStand } = pair();
+  bob.offer();
+  await clock.advance(800);
+  wire.up = false;
+  ann.connection?.restartIce();
+  await clock.advance(30_000);
+  assert.equal(world.connections.length, 2);
+  wire.up = true;
+  for (const peer of [bob, ann]) peer.lineBack();
+  await clock.advance(500);
+  assertStand("restarted");
+  assert.ok(world.connections.every(({ generation }) => generation === 1));
+});
+
+test("once closed, nothing is done any more", async () => {
+  for (let ms = 0; ms < 120; ms += 3) {
+    const { clock, world, bob, ann, passed } = pair();
+    bob.offer();
+    await clock.advance(390 + ms);
+    bob.close();
+    ann.close();
+    const said = passed.length;
+    await clock.advance(60_000);
+    bob.handle({ type: "offer", from: "bob", sdp: { type: "offer", sdp: "v=0" } });
+    await clock.advance(60_000);
+    assert.equal(passed.length, said);
+    assert.equal(clock.pending, 0);
+    assert.ok(world.connections.every(({ connectionState }) => connectionState === "closed"));
+    assert.deepEqual([bob.state, ann.state], ["closed", "closed"]);
+  }
+});
