@@ -159,9 +159,7 @@ export class RoomPeer {
     this.#enqueue(async () => {
       if (message.type === "offer") await this.#offerCame(message.sdp);
       else if (message.type === "answer") await this.#answerCame(message.sdp);
-      else if (this.#link) await this.#link.candidate(message.candidate);
-      // Its offer may be lost, or said again.
-      else if (message.candidate?.candidate) keepEarly(this.#early, message.candidate);
+      else if (message.type === "ice-candidate") await this.#candidateCame(message.candidate);
     });
   }
 
@@ -433,6 +431,13 @@ export class RoomPeer {
       // The last is the answer to what we gave up: a client that yields as well. Who is first now has it.
       this.#fail("an answer was not for this connection");
     }
+  }
+
+  /** @param {RTCIceCandidateInit | null} candidate */
+  async #candidateCame(candidate) {
+    if (this.#link) await this.#link.candidate(candidate);
+    // Its offer may be lost, and is said again then.
+    else if (candidate?.candidate) keepEarly(this.#early, candidate);
   }
 
   /** @param {RTCPeerConnectionState} state */
