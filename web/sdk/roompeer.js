@@ -3,6 +3,7 @@
 import { Retry } from "./retry.js";
 import { RoomChannels } from "./roomchannels.js";
 import { GONE, RoomLink, keepEarly } from "./roomlink.js";
+import { RoomTracks } from "./roomtracks.js";
 
 /** @typedef {import("./room.js").PeerState} State */
 /** @typedef {import("./roomwire.js").Description} Description */
@@ -63,8 +64,6 @@ const POLITE_MS = 1_000;
 const REBUILD_MS = 1_000;
 /** Messages of one person that wait for their turn. */
 const QUEUE = 512;
-/** Tracks that are shown of one person. */
-const TRACKS = 16;
 
 export class RoomPeer {
   #around;
@@ -72,6 +71,7 @@ export class RoomPeer {
   #on;
   #retry;
   #channels;
+  #tracks;
   /** @type {State} */
   #state = "connecting";
   /** @type {RoomLink | null} */
@@ -79,8 +79,6 @@ export class RoomPeer {
   /** One at a time, in the order in which they came; nothing overtakes while a browser thinks. */
   #turn = Promise.resolve();
   #waiting = 0;
-  /** @type {Map<MediaStreamTrack, () => void>} those that were offered, and what lets go of them */
-  #tracks = new Map();
   /** @type {RTCIceCandidateInit[]} */
   #early = [];
   /** @type {Description | null} an offer that we did not yield to */
@@ -124,6 +122,7 @@ export class RoomPeer {
     this.#around = around;
     this.#on = on;
     this.#retry = new Retry({ random: around.random, first: REBUILD_MS });
+    this.#tracks = new RoomTracks({ stream, on });
     this.#channels = new RoomChannels({
       clock: around.clock,
       on: {
@@ -335,7 +334,7 @@ export class RoomPeer {
         negotiate: () => this.#wanted(link),
         candidate: (candidate) => void this.#around.send({ type: "ice-candidate", to: this.id, candidate: candidate.toJSON() }),
         moved: (state) => this.#moved(state),
-        track: (track) => this.#offeredTrack(track),
+        track: (track) => this.#tracks.add(track),
         channel: (channel) => this.#channels.add(channel),
         note: (text) => this.#note(text),
       },
@@ -522,40 +521,8 @@ export class RoomPeer {
     const link = this.#link;
     this.#link = null;
     this.#channels.reset();
-    for (const track of [...this.#tracks.keys()]) this.#forget(track);
+    this.#tracks.reset();
     link?.close();
-  }
-
-  /** A track is shown while something comes: a line that nobody sends on is muted. @param {MediaStreamTrack} track */
-  #offeredTrack(track) {
-    if (this.#tracks.has(track) || this.#tracks.size >= TRACKS) return;
-    const shown = () => this.#show(track, !track.muted);
-    const ended = () => this.#forget(track);
-    track.addEventListener("mute", shown);
-    track.addEventListener("unmute", shown);
-    track.addEventListener("ended", ended);
-    this.#tracks.set(track, () => {
-      track.removeEventListener("mute", shown);
-      track.removeEventListener("unmute", shown);
-      track.removeEventListener("ended", ended);
-    });
-    shown();
-  }
-
-  /** @param {MediaStreamTrack} track @param {boolean} visible */
-  #show(track, visible) {
-    if (this.stream.getTracks().includes(track) === visible) return;
-    if (visible) this.stream.addTrack(track);
-    else this.stream.removeTrack(track);
-    if (visible) this.#on.track(track);
-    else this.#on.untrack(track);
-  }
-
-  /** @param {MediaStreamTrack} track */
-  #forget(track) {
-    this.#tracks.get(track)?.();
-    this.#tracks.delete(track);
-    this.#show(track, false);
   }
 
   /** @param {string} text */
