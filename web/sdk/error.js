@@ -1,4 +1,4 @@
-// The one kind of error that the client makes.
+// The one kind of error that the client makes, and what may be said of those of others.
 
 export class VoxcastError extends Error {
   /**
@@ -13,4 +13,9 @@ export class VoxcastError extends Error {
     this.permanent = permanent;
     this.verdict = verdict;
   }
+}
+
+/** What a log may hold: the rest of what a browser says may quote a description, with its password. @param {unknown} fault */
+export function nameOf(fault) {
+  return fault instanceof Error ? fault.name : "fault";
 }

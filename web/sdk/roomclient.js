@@ -28,6 +28,8 @@ const PEERS = 256;
 const LEFT_MS = 10_000;
 /** The same after a restart of the server, which sends all of them back at once. */
 const MISSING_MS = 30_000;
+/** And when we shall never be told: as long as a browser's timer can be. */
+const REFUSED_MS = 2 ** 31 - 1;
 /** Credentials are renewed when this part of their time is left. */
 const MARGIN = 0.2;
 /** Not more often than this, and when they seem to have ended by our own clock, that clock is wrong. */
@@ -207,6 +209,8 @@ export class Room {
       this.#enter("refused");
       this.#events.emit("error", fault);
       if (!this.#once) this.#end(fault);
+      // Nobody tells us any more who leaves: they are there as long as their media is.
+      for (const peer of [...this.#peers.values()]) peer.away(REFUSED_MS, true);
     } else if (state === "joined") this.#enter("joined");
     else if (state === "joining" || state === "waiting") this.#enter(this.#once ? "detached" : "joining");
   }

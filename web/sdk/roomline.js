@@ -1,5 +1,6 @@
 // The line of a room: one joined WebSocket, proven by a fresh one when in doubt and opened again when it drops. It knows no media.
 
+import { nameOf } from "./error.js";
 import { readRoom } from "./roomwire.js";
 
 /** @typedef {import("./index.js").SocketLike} Socket */
@@ -147,7 +148,7 @@ export class RoomLine {
       // In the header that a browser lets a page write, and not in the URL, which is logged.
       socket = this.#token === undefined ? new Constructor(this.#url) : new Constructor(this.#url, ["voxcast", `bearer.${base64url(this.#token)}`]);
     } catch (fault) {
-      this.#fail(`the socket could not be opened: ${fault}`);
+      this.#fail(`the socket could not be opened: ${nameOf(fault)}`);
       return;
     }
     this.#next = socket;

@@ -1,6 +1,8 @@
 // One RTCPeerConnection to one person: descriptions and candidates applied in the right order, lines and channels laid out. It decides
 // nothing by time, and whoever drives it calls one method at a time and waits for it.
 
+import { nameOf } from "./error.js";
+
 /** @typedef {import("./roomwire.js").Description} Description */
 /** @typedef {"audio" | "video"} Kind */
 
@@ -122,7 +124,7 @@ export class RoomLink {
       await this.#until(this.#connection.setRemoteDescription({ type: "answer", sdp: answer.sdp }));
     } catch (fault) {
       if (fault === GONE) throw fault;
-      this.#on.note(`an answer was not understood: ${fault}`);
+      this.#on.note(`an answer was not understood: ${nameOf(fault)}`);
       return "misfit";
     }
     this.#asked = null;
@@ -270,7 +272,7 @@ export class RoomLink {
     } catch (fault) {
       if (fault === GONE) throw fault;
       // One candidate of many: the others may do.
-      this.#on.note(`a candidate was not taken: ${fault}`);
+      this.#on.note(`a candidate was not taken: ${nameOf(fault)}`);
     }
   }
 

@@ -1,5 +1,6 @@
 // One other person in the room: one connection at a time, its first aid, and what comes through it. Descriptions are roomlink.js's.
 
+import { nameOf } from "./error.js";
 import { Retry } from "./retry.js";
 import { RoomChannels } from "./roomchannels.js";
 import { GONE, RoomLink, keepEarly } from "./roomlink.js";
@@ -181,7 +182,7 @@ export class RoomPeer {
     try {
       this.#link?.configure(iceServers);
     } catch (fault) {
-      this.#note(`fresh ICE servers were not taken: ${fault}`);
+      this.#note(`fresh ICE servers were not taken: ${nameOf(fault)}`);
     }
   }
 
@@ -284,7 +285,7 @@ export class RoomPeer {
     });
     // Whoever waits for the turn waits for its end, however it ends.
     const done = run.catch((fault) => {
-      if (fault !== GONE) this.#note(`${fault}`);
+      if (fault !== GONE) this.#note(`a step failed: ${nameOf(fault)}`);
     });
     this.#turn = done;
     return done;
@@ -315,7 +316,7 @@ export class RoomPeer {
     try {
       connection = this.#around.connect();
     } catch (fault) {
-      this.#fail(`no connection could be made: ${fault}`);
+      this.#fail(`no connection could be made: ${nameOf(fault)}`);
       return null;
     }
     /** @type {RoomLink} */
@@ -357,7 +358,7 @@ export class RoomPeer {
         if (!sent) this.#due ??= "offer";
       } catch (fault) {
         if (fault === GONE) throw fault;
-        this.#fail(`no offer could be made: ${fault}`);
+        this.#fail(`no offer could be made: ${nameOf(fault)}`);
       }
     });
   }
@@ -409,7 +410,7 @@ export class RoomPeer {
       await link.take(offer);
     } catch (fault) {
       if (fault === GONE) throw fault;
-      if (link === this.#link) this.#fail(`an offer was not understood: ${fault}`);
+      if (link === this.#link) this.#fail(`an offer was not understood: ${nameOf(fault)}`);
       return;
     }
     // They restart: that is worth the same time as a restart of ours.

@@ -12,6 +12,8 @@ function pair(seed = 1) {
   const world = new World(clock, seed);
   /** @type {any[]} */
   const passed = [];
+  /** @type {string[]} */
+  const notes = [];
   const wire = { up: true, lose: (/** @type {any} */ _) => false, doubts: 0 };
   /** @param {string} me @param {string} id @param {boolean} polite @returns {RoomPeer} */
   const meet = (me, id, polite) => {
@@ -38,7 +40,7 @@ function pair(seed = 1) {
         outgoing: null,
         receive: true,
       },
-      on: { state: none, gone: none, track: none, untrack: none, chat: none, cursor: none, pointable: none, channel: none, note: none },
+      on: { state: none, gone: none, track: none, untrack: none, chat: none, cursor: none, pointable: none, channel: none, note: (text) => notes.push(text) },
     });
   };
   /** Bob as ann knows him, and ann as bob knows her. */
@@ -53,7 +55,7 @@ function pair(seed = 1) {
     assert.equal(world.connections.filter(({ connectionState }) => connectionState !== "closed").length, 2, word);
   };
   const words = () => passed.filter(({ type }) => type !== "ice-candidate").map(({ type, from }) => `${from} ${type}`);
-  return { clock, world, wire, passed, bob, ann, assertStand, words };
+  return { clock, world, wire, notes, passed, bob, ann, assertStand, words };
 }
 
 test("two first offers that meet: the polite side's is given up with its connection, and that is all", async () => {
@@ -122,6 +124,35 @@ test("who does not yield takes the other's offer when its own is not answered, w
   const far = /** @type {any} */ (bob.connection);
   assert.ok(/** @type {any} */ (ann.connection).candidates.includes(far.generationAgreed));
   assert.equal(world.connections.length, 2);
+});
+
+test("a stranger that yields as well is offered anew", async () => {
+  const { clock, world, wire, bob, words } = pair();
+  wire.lose = () => true;
+  bob.offer();
+  await clock.advance(450);
+  const lines = '{"mid":"0","kind":"audio","direction":"sendrecv"},{"mid":"1","kind":"video","direction":"sendrecv"}';
+  const sdp = `v=0\r\no=- 7 1 IN IP4 127.0.0.1\r\na=ice-ufrag:u\r\na=data:true\r\na=lines:[${lines}]\r\n`;
+  bob.handle({ type: "offer", from: "bob", sdp: { type: "offer", sdp } });
+  await clock.advance(50);
+  assert.deepEqual(words(), ["ann offer", "ann answer"], "she yields");
+  bob.handle({ type: "answer", from: "bob", sdp: { type: "answer", sdp } });
+  await clock.advance(1_100);
+  assert.deepEqual(words().slice(0, 3), ["ann offer", "ann answer", "ann offer"], "his answer was to what she gave up");
+  assert.equal(world.connections.length, 3);
+  // One that names its offer, or comes twice, is no such thing.
+  const { connection } = bob;
+  bob.handle({ type: "answer", from: "bob", sdp: { type: "answer", sdp, re: "1 1" } });
+  await clock.advance(1_100);
+  assert.equal(bob.connection, connection);
+});
+
+test("what a browser says of a description is not passed on", async () => {
+  const { clock, world, bob, notes } = pair();
+  world.latency = 1;
+  bob.handle({ type: "offer", from: "bob", sdp: { type: "offer", sdp: "a=ice-pwd:secret" } });
+  await clock.advance(50);
+  assert.deepEqual(notes, ["bob: an offer was not understood: Error"]);
 });
 
 test("a connection that ends while a browser thinks about it stops nothing", async () => {
