@@ -1,14 +1,19 @@
 //! What every connection to the server must know, and the one place where a client's token is asked for. Access control decides.
 
-use std::net::IpAddr;
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::{Addr, Recipient};
+use actix_http::RequestHead;
+use actix_web::http::header;
+use actix_web::http::uri::Authority;
+use actix_web::web;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-use crate::engine::access::{Access, ClientAddr, DEV_TOKEN, Visitor};
+use crate::engine::access::{Access, ClientAddr, DEV_TOKEN, Forwarding, Visitor};
 use crate::engine::attempts::Attempts;
 use crate::engine::deadline::Beat;
 use crate::engine::door::{Admission, Wishes};
@@ -147,6 +152,29 @@ impl Gate {
         Asker { user, host: knock.relay_host(), policy, behind_nat: !self.outside.known().is_empty() }
     }
 
+    /// Who is behind a request, as its head and its connection tell; nobody without a peer address.
+    #[must_use]
+    pub fn knock(&self, head: &RequestHead, peer: Option<SocketAddr>) -> Option<Knock> {
+        let peer = peer?.ip().to_canonical();
+        let headers = head.headers();
+        // A value that is not text still tells that a proxy was there.
+        let forwarding: Forwarding<'_> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or("?"))).collect();
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = host.or_else(|| head.uri.authority().map(Authority::as_str));
+        // A browser's origin that is not text is none of ours.
+        let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("null"));
+        let pairs = form_pairs(head.uri.query().unwrap_or_default());
+        Some(Knock {
+            wishes: Wishes::from_pairs(pairs.into_iter().map(|(name, value)| (Cow::Owned(name), Cow::Owned(value)))),
+            peer,
+            client: self.access.client_addr(peer, &forwarding),
+            forwarded: forwarding.any(),
+            origin_allowed: self.access.origin_allowed(origin, host),
+            host: host.map(str::to_owned),
+        })
+    }
+
     /// Asks access control about a token; `wrong` is what a wrong one is told.
     #[must_use]
     pub fn admit(&self, token: &str, knock: &Knock, wrong: SignalFault) -> Admission {
@@ -202,4 +230,9 @@ impl Knock {
     fn relay_host(&self) -> Option<&str> {
         self.host.as_deref().filter(|_| !self.forwarded)
     }
+}
+
+/// The pairs of a query string; one that is malformed has none.
+pub(super) fn form_pairs(query: &str) -> Vec<(String, String)> {
+    web::Query::<Vec<(String, String)>>::from_query(query).map(web::Query::into_inner).unwrap_or_default()
 }

@@ -1,30 +1,44 @@
 //! The HTTP side: pages, API, health, metrics and the upgrade to WebSocket. What a token is worth is access control's word, not its own.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use actix_web::dev::ServiceResponse;
 use actix_web::http::header::{self, ContentType, HeaderMap, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::{Compress, DefaultHeaders, ErrorHandlerResponse, ErrorHandlers};
 use actix_web::{HttpRequest, HttpResponse, Route, guard, web};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rust_embed::RustEmbed;
 use serde::Serialize;
 
-use crate::engine::access::Forwarding;
-use crate::engine::door::{Admission, Wishes};
+use crate::engine::door::Admission;
 use crate::engine::ice_servers::drawn_user;
 use crate::wire::signal::{SignalFault, TurnConfig};
 
 use super::clock::entropy;
-use super::gate::{Gate, Knock};
+use super::gate::{Gate, form_pairs};
 use super::metrics;
-use super::ws;
+use super::upgrade::{SIGNAL, WS};
 
 /// What the page may load: its own files, and its own server's WebSocket.
 const CONTENT_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+
+/// Headers of every answer.
+pub(super) const HEADERS: [(header::HeaderName, &str); 3] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CONTENT_SECURITY_POLICY, CONTENT_POLICY),
+];
+
+/// The media type of problems (RFC 9457 section 3).
+pub(super) const PROBLEM: &str = "application/problem+json";
+
+/// Why there is no answer but a problem.
+pub(super) type Refusal = (StatusCode, &'static str);
+
+pub(super) const NOT_FOUND: Refusal = (StatusCode::NOT_FOUND, "Nothing is served at this path.");
+pub(super) const DRAINING: Refusal = (StatusCode::SERVICE_UNAVAILABLE, "The server takes no sessions now.");
+pub(super) const NO_HANDSHAKE: Refusal = (StatusCode::BAD_REQUEST, "This path wants the handshake of a WebSocket.");
+pub(super) const NO_PEER: Refusal = (StatusCode::BAD_REQUEST, "The connection has no peer address.");
 
 /// A user's name in credentials for a relay, in bytes.
 const LONGEST_USER: usize = 64;
@@ -57,8 +71,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
             read().to(|request: HttpRequest, path: web::Path<String>| async move { module(&request, &path) }),
         )
         .route("/room", read().to(|request: HttpRequest| async move { file(&request, "room.html") }))
-        .route("/ws", web::get().to(listen))
-        .route("/signal", web::get().to(meet))
+        .route(WS, web::get().to(no_handshake))
+        .route(SIGNAL, web::get().to(no_handshake))
         .route("/api/voices", read().to(voices))
         .route("/api/turn-credentials", read().to(turn_credentials))
         .route(
@@ -84,7 +98,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
                 answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
                 answer
             } else {
-                problem(StatusCode::NOT_FOUND, "Nothing is served at this path.")
+                problem(NOT_FOUND.0, NOT_FOUND.1)
             }
         }));
 }
@@ -97,10 +111,7 @@ fn read() -> Route {
 /// Headers of every answer.
 #[must_use]
 pub fn headers() -> DefaultHeaders {
-    DefaultHeaders::new()
-        .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .add((header::REFERRER_POLICY, "no-referrer"))
-        .add((header::CONTENT_SECURITY_POLICY, CONTENT_POLICY))
+    HEADERS.into_iter().fold(DefaultHeaders::new(), DefaultHeaders::add)
 }
 
 /// Compression for those who ask for it.
@@ -137,19 +148,23 @@ struct Problem<'a> {
 }
 
 fn problem(status: StatusCode, detail: &str) -> HttpResponse {
+    HttpResponse::build(status).content_type(PROBLEM).body(problem_text(status, detail))
+}
+
+/// The body of a problem.
+pub(super) fn problem_text(status: StatusCode, detail: &str) -> String {
     let problem = Problem {
         kind: "about:blank",
         title: status.canonical_reason().unwrap_or("Error"),
         status: status.as_u16(),
         detail,
     };
-    let body = serde_json::to_string(&problem).expect("strings and numbers always serialize");
-    HttpResponse::build(status).content_type("application/problem+json").body(body)
+    serde_json::to_string(&problem).expect("strings and numbers always serialize")
 }
 
 fn file(request: &HttpRequest, path: &str) -> HttpResponse {
     let Some(file) = Files::get(path) else {
-        return problem(StatusCode::NOT_FOUND, "Nothing is served at this path.");
+        return problem(NOT_FOUND.0, NOT_FOUND.1);
     };
     let hash =
         file.metadata.sha256_hash().iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
@@ -195,8 +210,8 @@ struct Credentials {
 }
 
 async fn turn_credentials(gate: web::Data<Gate>, request: HttpRequest) -> HttpResponse {
-    let Some(knock) = knock(&gate, &request) else {
-        return problem(StatusCode::BAD_REQUEST, "The connection has no peer address.");
+    let Some(knock) = gate.knock(request.head(), request.peer_addr()) else {
+        return problem(NO_PEER.0, NO_PEER.1);
     };
     let bearer = text(request.headers(), &header::AUTHORIZATION).and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
@@ -246,74 +261,12 @@ async fn show_metrics(gate: web::Data<Gate>) -> HttpResponse {
         .body(metrics::render(&gate.registry))
 }
 
-async fn listen(gate: web::Data<Gate>, request: HttpRequest, payload: web::Payload) -> actix_web::Result<HttpResponse> {
-    match knocked(&gate, &request, |knock| knock.wishes.api_key.is_some()) {
-        Ok(knock) => ws::listen(gate.into_inner(), knock, &request, payload),
-        Err((status, detail)) => Ok(problem(status, detail)),
-    }
-}
-
-async fn meet(gate: web::Data<Gate>, request: HttpRequest, payload: web::Payload) -> actix_web::Result<HttpResponse> {
-    let token = bearer(request.headers());
-    match knocked(&gate, &request, |_| token.is_some()) {
-        Ok(knock) => ws::meet(gate.into_inner(), knock, token.as_deref(), &request, payload),
-        Err((status, detail)) => Ok(problem(status, detail)),
-    }
-}
-
-/// Who wants a WebSocket, or why there is none. A page of another origin must have brought a token; what that is worth is seen later.
-fn knocked(
-    gate: &Arc<Gate>,
-    request: &HttpRequest,
-    proves: impl Fn(&Knock) -> bool,
-) -> Result<Knock, (StatusCode, &'static str)> {
-    if *gate.draining.borrow() {
-        return Err((StatusCode::SERVICE_UNAVAILABLE, "The server takes no sessions now."));
-    }
-    let Some(knock) = knock(gate, request) else {
-        return Err((StatusCode::BAD_REQUEST, "The connection has no peer address."));
-    };
-    if !knock.origin_allowed && !proves(&knock) {
-        return Err((StatusCode::FORBIDDEN, "Pages of this origin may not use the server: see ALLOWED_ORIGINS."));
-    }
-    Ok(knock)
-}
-
-/// The token that a client offers as a subprotocol, because browsers can set no other header: `bearer.` and the token in base64url. One
-/// that cannot be read is a wrong one.
-fn bearer(headers: &HeaderMap) -> Option<String> {
-    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).filter_map(|value| value.to_str().ok());
-    let token = offered.flat_map(|list| list.split(',')).find_map(|name| name.trim().strip_prefix("bearer."))?;
-    let token = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).ok();
-    Some(token.and_then(|token| String::from_utf8(token).ok()).unwrap_or_default())
-}
-
-fn knock(gate: &Arc<Gate>, request: &HttpRequest) -> Option<Knock> {
-    let peer = request.peer_addr()?.ip().to_canonical();
-    let headers = request.headers();
-    // A value that is not text still tells that a proxy was there.
-    let forwarding: Forwarding<'_> =
-        headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or("?"))).collect();
-    let host =
-        text(headers, &header::HOST).or_else(|| request.uri().authority().map(actix_web::http::uri::Authority::as_str));
-    // A browser's origin that is not text is none of ours.
-    let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("null"));
-    let pairs = form_pairs(request.query_string());
-    Some(Knock {
-        wishes: Wishes::from_pairs(pairs.into_iter().map(|(name, value)| (Cow::Owned(name), Cow::Owned(value)))),
-        peer,
-        client: gate.access.client_addr(peer, &forwarding),
-        forwarded: forwarding.any(),
-        origin_allowed: gate.access.origin_allowed(origin, host),
-        host: host.map(str::to_owned),
-    })
+/// A WebSocket that nobody asked for properly; others do not come here.
+async fn no_handshake(gate: web::Data<Gate>) -> HttpResponse {
+    let (status, detail) = if *gate.draining.borrow() { DRAINING } else { NO_HANDSHAKE };
+    problem(status, detail)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
-}
-
-/// The pairs of a query string; one that is malformed has none.
-fn form_pairs(query: &str) -> Vec<(String, String)> {
-    web::Query::<Vec<(String, String)>>::from_query(query).map(web::Query::into_inner).unwrap_or_default()
 }

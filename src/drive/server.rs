@@ -7,13 +7,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use actix::prelude::*;
-use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpServer, web};
+use actix_server::ServerHandle;
+use actix_web::web;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use socket2::{Domain, Socket, Type};
 use thiserror::Error;
-use thread_priority::ThreadPriority;
 use tokio::sync::watch;
 
 use crate::audio::pace::Lateness;
@@ -38,7 +37,6 @@ use super::banner::banner;
 use super::capacity::{Capacity, Directory};
 use super::clock::{Clock, entropy};
 use super::gate::Gate;
-use super::http;
 use super::hub::Common;
 use super::limits;
 use super::metrics::{AudioCollector, Metrics, RelayCollector};
@@ -47,6 +45,7 @@ use super::providers;
 use super::reflexive::Outside;
 use super::rooms::Lobby;
 use super::rtp_ports::RtpPorts;
+use super::serve::serve;
 use super::tcp::{MediaListener, Reception, Room, Service, accept};
 use super::turn::{self, TurnServers};
 use super::udp::{MediaPort, MediaSocket, bind_all, listen_all};
@@ -60,8 +59,6 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 const PINGS: Duration = Duration::from_millis(100);
 /// How long goodbyes may take; with what follows, the process is gone within 10 s.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// How long HTTP answers that are under way may take after that.
-const HTTP_SECONDS: u64 = 3;
 /// WebSockets, idle connections and strangers together, beside the sessions.
 const CONNECTIONS_BESIDE: usize = 4096;
 /// Allocations at the relay for each session that there may be: one for each transport and interface of a page that goes through it.
@@ -251,40 +248,6 @@ fn behind_nat(sockets: &[Vec<MediaSocket>], addresses: &[MediaAddress]) -> Vec<S
     sockets.iter().take(1).flatten().filter(own).map(|socket| socket.advertised).collect()
 }
 
-/// Serves pages, API and WebSockets from now on.
-fn serve(
-    gate: web::Data<Gate>,
-    listener: TcpListener,
-    tls: Option<rustls::ServerConfig>,
-    connections: usize,
-) -> io::Result<ServerHandle> {
-    let server = HttpServer::new(move || {
-        give_way();
-        App::new()
-            .app_data(gate.clone())
-            .wrap(http::error_pages())
-            .wrap(http::headers())
-            .wrap(http::compression())
-            .configure(http::routes)
-    })
-    .workers(1)
-    .max_connections(connections)
-    .shutdown_timeout(HTTP_SECONDS)
-    .disable_signals();
-    let server = match tls {
-        Some(tls) => server.listen_rustls_0_23(listener, tls)?,
-        None => server.listen(listener)?,
-    }
-    .run();
-    let handle = server.handle();
-    actix::spawn(async move {
-        if let Err(error) = server.await {
-            tracing::error!(%error, "HTTP server");
-        }
-    });
-    Ok(handle)
-}
-
 /// What the relays of a run share: secrets of this run, and what is ours.
 fn relay_parts(clock: Clock, candidates: &[SocketAddr], config: &Config) -> RelayParts {
     let mut key = [0; 20];
@@ -425,15 +388,6 @@ impl Staff {
         });
         let worker = told.await.map_err(|_| io::Error::other("a media worker did not start"))?;
         Ok(Self { worker, arbiter })
-    }
-}
-
-/// Lets media go first where they share a core: a page may wait, audio may not. For the thread of an HTTP worker.
-fn give_way() {
-    // Half as nice as can be (setpriority(2)): 10 of 20.
-    let nice = 25.try_into().map_or(ThreadPriority::Min, ThreadPriority::Crossplatform);
-    if let Err(fault) = nice.set_for_current() {
-        tracing::debug!(?fault, "HTTP has the same priority as media");
     }
 }
 

@@ -31,6 +31,40 @@ pub fn metric(server: SocketAddr, name: &str) -> u64 {
     line.map_or(0, |value| value.parse().expect("a count"))
 }
 
+/// A WebSocket's request as it stands, and all that comes back until the server closes.
+fn handshake(server: SocketAddr, path: &str, version: u8) -> String {
+    let mut stream = TcpStream::connect(server).expect("the server listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let key = "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA==";
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{key}\r\nSec-WebSocket-Version: {version}\r\n\r\n"
+    )
+    .expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it closes");
+    answer.to_lowercase()
+}
+
+#[test]
+fn a_handshake_that_leads_nowhere_is_answered_and_closed() {
+    let server = Server::start(&[]);
+    for (path, version, status) in [("/nowhere", 13, 404), ("/", 13, 404), ("/ws", 12, 400), ("/signal", 12, 400)] {
+        let answer = handshake(server.http, path, version);
+        assert!(answer.starts_with(&format!("http/1.1 {status} ")), "{path}: {answer}");
+        for header in ["application/problem+json", "x-content-type-options: nosniff", "connection: close"] {
+            assert!(answer.contains(header), "{path}: {answer}");
+        }
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        let problem: Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(problem["status"], status);
+    }
+    for path in ["/ws", "/signal"] {
+        assert_eq!(request(server.http, "GET", path, "").0, 400, "no handshake at all");
+        assert_eq!(request(server.http, "POST", path, "").0, 405);
+    }
+}
+
 #[test]
 fn pages_and_health_are_served() {
     let server = Server::start(&[]);

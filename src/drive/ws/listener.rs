@@ -1,11 +1,13 @@
 //! The WebSocket of somebody who listens or echoes: asks the door, forwards to the session.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use actix::prelude::*;
-use actix_web::web::Payload;
-use actix_web::{HttpRequest, HttpResponse};
+use actix_codec::Framed;
+use actix_http::h1;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::engine::door::{Admission, CloseReason, Door, DoorEffect, LIMIT_CLIENT, LIMIT_SDK};
 use crate::engine::ice_servers::{Told, turn_config};
@@ -17,28 +19,27 @@ use crate::wire::signal::{ClientMsg, HelloAck, IceServer, ServerMsg, SignalFault
 use super::super::gate::{Gate, Knock};
 use super::super::session::{Line, ToClient};
 use super::super::worker::Opened;
+use super::wire::carry;
 use super::{Ctx as Context, Ending, Role, Ws};
 
 /// What a door is told whose session listens to another one.
 const REPLACED: CloseReason = CloseReason::Policy("another connection resumed this session");
 
-/// Upgrades the request; the door opens on the new connection.
+/// Opens the door on a connection, and serves it to its end.
 ///
 /// # Errors
-/// When the request is no WebSocket handshake.
-pub fn upgrade(
-    gate: Arc<Gate>,
-    knock: Knock,
-    request: &HttpRequest,
-    payload: Payload,
-) -> actix_web::Result<HttpResponse> {
+/// When the connection broke.
+pub async fn listen<T>(gate: Arc<Gate>, knock: Knock, framed: Framed<T, h1::Codec>) -> io::Result<()>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     let mut door = Door::new(knock.wishes.clone(), gate.rtp_window, gate.clock.now());
     let knocked = knock.wishes.api_key.as_deref().map(|key| gate.admit(key, &knock, SignalFault::BadApiKey));
     // Only a client that has proven itself may make us buffer images.
     let limit = if knocked == Some(Admission::Good) { LIMIT_SDK } else { LIMIT_CLIENT };
     let first = knocked.map(|admission| door.knock(admission)).unwrap_or_default();
     let listener = Listener { door, first, line: None, greeted: None };
-    super::upgrade(listener, (gate, knock), (limit, &[]), request, payload)
+    carry(Ws::new(listener, gate, knock), limit, framed).await
 }
 
 struct Listener {

@@ -1,11 +1,13 @@
 //! The WebSocket of somebody in a room, or on the way there: asks the door, forwards to the rooms.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use actix::prelude::*;
-use actix_web::web::Payload;
-use actix_web::{HttpRequest, HttpResponse};
+use actix_codec::Framed;
+use actix_http::h1;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::engine::door::{CloseReason, LIMIT_CLIENT};
 use crate::engine::room::{RoomDoor, RoomDoorEffect};
@@ -13,27 +15,22 @@ use crate::wire::signal::{RoomMsg, RoomWord, SignalFault};
 
 use super::super::gate::{Gate, Knock};
 use super::super::rooms::{Place, ToMember};
+use super::wire::carry;
 use super::{Ctx as Context, Ending, Role, Ws};
 
-/// The subprotocol of the rooms; the one that a token travels as is never selected.
-const PROTOCOLS: &[&str] = &["voxcast"];
-
-/// Upgrades the request; `token` is what came with the handshake.
+/// Opens the door on a connection, and serves it to its end; `token` is what came with the handshake.
 ///
 /// # Errors
-/// When the request is no WebSocket handshake.
-pub fn upgrade(
-    gate: Arc<Gate>,
-    knock: Knock,
-    token: Option<&str>,
-    request: &HttpRequest,
-    payload: Payload,
-) -> actix_web::Result<HttpResponse> {
+/// When the connection broke.
+pub async fn meet<T>(gate: Arc<Gate>, knock: Knock, token: Option<&str>, framed: Framed<T, h1::Codec>) -> io::Result<()>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     let mut door = RoomDoor::new(gate.clock.now());
     let knocked = token.map(|token| gate.admit(token, &knock, SignalFault::BadToken));
     let first = knocked.map(|admission| door.knock(admission)).unwrap_or_default();
     let member = Member { door, first, place: None };
-    super::upgrade(member, (gate, knock), (LIMIT_CLIENT, PROTOCOLS), request, payload)
+    carry(Ws::new(member, gate, knock), LIMIT_CLIENT, framed).await
 }
 
 struct Member {

@@ -3,6 +3,7 @@
 
 mod listener;
 mod member;
+mod wire;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,18 +12,15 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use actix_http::ws::Item;
-use actix_web::error::PayloadError;
-use actix_web::web::{Bytes, BytesMut, Payload};
-use actix_web::{HttpRequest, HttpResponse};
-use actix_web_actors::ws::{self, CloseCode, Message as Frame, ProtocolError, WebsocketContext, WsResponseBuilder};
-use futures_util::StreamExt as _;
+use actix_web_actors::ws::{self, CloseCode, Message as Frame, ProtocolError, WebsocketContext};
+use bytes::{Bytes, BytesMut};
 
 use crate::engine::door::CloseReason;
 
 use super::gate::{Gate, Knock};
 
-pub use listener::upgrade as listen;
-pub use member::upgrade as meet;
+pub use listener::listen;
+pub use member::meet;
 
 /// How often a client is pinged.
 const PING: Duration = Duration::from_secs(10);
@@ -30,8 +28,6 @@ const PING: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long the client's half of the closing handshake is waited for (RFC 6455 section 7.1.1).
 const CLOSING: Duration = Duration::from_secs(2);
-/// Bytes that a stranger may send in all: a greeting, and a few messages that are answered by errors.
-const STRANGER_BYTES: usize = 64 * 1024;
 
 /// How the connection is ending.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -80,32 +76,12 @@ struct Ws<R> {
 
 type Ctx<R> = WebsocketContext<Ws<R>>;
 
-/// Upgrades the request; frames may have so many bytes.
-fn upgrade<R: Role>(
-    role: R,
-    (gate, knock): (Arc<Gate>, Knock),
-    (limit, protocols): (usize, &[&str]),
-    request: &HttpRequest,
-    payload: Payload,
-) -> actix_web::Result<HttpResponse> {
-    let admitted = Rc::new(Cell::new(false));
-    let heard = gate.clock.now();
-    let socket = Ws { role, gate, knock, joining: None, heard, ending: None, admitted: admitted.clone() };
-    let mut strange = 0;
-    let bounded = payload.map(move |chunk| {
-        let chunk = chunk?;
-        if !admitted.get() {
-            strange += chunk.len();
-            if strange > STRANGER_BYTES {
-                return Err(PayloadError::Overflow);
-            }
-        }
-        Ok(chunk)
-    });
-    WsResponseBuilder::new(socket, request, bounded).frame_size(limit).protocols(protocols).start()
-}
-
 impl<R: Role> Ws<R> {
+    fn new(role: R, gate: Arc<Gate>, knock: Knock) -> Self {
+        let heard = gate.clock.now();
+        Self { role, gate, knock, joining: None, heard, ending: None, admitted: Rc::default() }
+    }
+
     fn text(&mut self, text: &str, ctx: &mut Ctx<R>) {
         if text.len() > self.role.limit() {
             return self.close(CloseReason::TooBig, Ending::Closed, ctx);
