@@ -1,0 +1,259 @@
+// The room page with real browsers in a room of the real server: seen, heard, written to, recorded; and what happens when something breaks.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { DESK, PHONE, bareDocument, freshPage, reach, shoot, timeline } from "./lib/browser.js";
+import { hearTone } from "./lib/ears.js";
+import { allTogether, figures, knock, perceives, walkIn } from "./lib/people.js";
+import { TOKEN, startServer } from "./lib/server.js";
+import { setStage } from "./lib/stage.js";
+
+/** @typedef {import("./lib/people.js").Person} Person */
+
+const stage = setStage(startServer);
+
+/** A bare page that is in a room with a tone and listens to whoever else is there. */
+const ROOM_PROGRAM = `window.meet = async (options, hz) => {
+  const { joinRoom } = await import("/sdk/index.js");
+  const context = new AudioContext();
+  const out = context.createMediaStreamDestination();
+  const wave = new OscillatorNode(context, { frequency: hz });
+  wave.connect(new GainNode(context, { gain: 0.3 })).connect(out);
+  wave.start();
+  window.room = await joinRoom({ ...options, stream: out.stream });
+  window.room.on("track", ({ stream }) => {
+    const audio = document.querySelector("audio");
+    audio.srcObject = stream;
+    audio.play();
+  });
+};`;
+
+const TONES = { Ann: 300, Ben: 500, Clara: 700, Dmitri: 900, Eleni: 1_100, Farid: 1_300 };
+
+/**
+ * Whoever is let in through `ask` is shown out in the end; nobody's console may have complained.
+ * @param {(ask: (name: string, options?: Parameters<typeof knock>[3] & { wait?: boolean }) => Promise<Person & { hz: number }>) => Promise<void>} act
+ * @param {{ server?: { url: string, output: string }, browser?: import("./lib/browser.js").Browser, expected?: RegExp }} [where] with complaints that are to be expected
+ */
+async function gathering(act, { server: at = stage.server, browser = stage.browser, expected } = {}) {
+  /** @type {(Person & { hz: number })[]} */
+  const people = [];
+  try {
+    await act(async (name, { wait = false, ...options } = {}) => {
+      const hz = hertz(name);
+      const person = await (wait ? knock : walkIn)(browser, at, name, { looks: { hz }, ...options });
+      people.push({ ...person, hz });
+      return /** @type {Person & { hz: number }} */ (people.at(-1));
+    });
+    for (const { name, faults } of people) assert.deepEqual(faults.filter((fault) => !expected?.test(fault)), [], `the console of ${name} is clean`);
+  } catch (fault) {
+    const pages = await Promise.all(people.map(async ({ name, page, faults }) => `--- ${name}\n${await timeline(page)}\n${faults.join("\n")}`));
+    throw new Error(`${fault}\n${pages.join("\n")}\n--- server\n${at.output.slice(-3_000)}`, { cause: fault });
+  } finally {
+    await Promise.all(people.map(({ context }) => context.close()));
+  }
+}
+
+/** @param {string} name */
+const hertz = (name) => TONES[/** @type {keyof typeof TONES} */ (name)];
+
+/** The chat must be open. @param {Person} person @param {string} text */
+async function write({ page }, text) {
+  await page.fill("#chat-text", text);
+  await page.press("#chat-text", "Enter");
+}
+
+/** @param {Person} person @param {number} x @param {number} y */
+async function pointAt({ page }, x, y) {
+  const box = await page.locator("#stage").boundingBox();
+  assert.ok(box);
+  await page.mouse.move(box.x + box.width * x, box.y + box.height * y);
+}
+
+/** @param {Person} person @param {string} name @param {number} x @param {number} y */
+async function pointed({ page }, name, x, y) {
+  await page.waitForFunction(
+    ([who, wantedX, wantedY]) => {
+      const pointer = [...document.querySelectorAll(".pointer")].find((one) => one.textContent?.trim() === who);
+      const stage = /** @type {Element} */ (document.querySelector("#stage")).getBoundingClientRect();
+      if (!pointer) return false;
+      const { e, f } = new DOMMatrix(/** @type {HTMLElement} */ (pointer).style.transform);
+      return Math.abs(e / stage.width - wantedX) < 0.02 && Math.abs(f / stage.height - wantedY) < 0.02;
+    },
+    /** @type {const} */ ([name, x, y]),
+    { timeout: 5_000 },
+  );
+}
+
+/** Of the newest connection. @param {Person} person */
+function ufrags({ page }) {
+  return page.evaluate(() => {
+    const { localDescription, remoteDescription } = /** @type {RTCPeerConnection} */ (/** @type {any} */ (window).connections.at(-1));
+    const of = (/** @type {RTCSessionDescription | null} */ description) => /ice-ufrag:(\S+)/.exec(description?.sdp ?? "")?.[1];
+    return { local: of(localDescription), remote: of(remoteDescription) };
+  });
+}
+
+test("two people see and hear each other with the browser's own devices", { timeout: 60_000 }, () =>
+  gathering(async (ask) => {
+    const people = await Promise.all(["Ann", "Ben"].map((name) => ask(name, { looks: undefined })));
+    for (const person of people) {
+      const [other] = people.filter((one) => one !== person).map(({ name }) => name);
+      await perceives(person, (them) => (them[/** @type {string} */ (other)]?.width ?? 0) >= 320 && (them[/** @type {string} */ (other)]?.frames ?? 0) > 10, "a picture");
+      await perceives(person, (them) => (them[/** @type {string} */ (other)]?.db ?? -Infinity) > -45, "a beep");
+      const { framesDecoded } = await figures(person);
+      await person.page.waitForTimeout(500);
+      assert.ok((await figures(person)).framesDecoded > framesDecoded);
+    }
+  }),
+);
+
+test("three people, the last one late: all see, hear and write to each other, in order and once", { timeout: 90_000 }, () =>
+  gathering(async (ask) => {
+    const [ann, ben] = await Promise.all([ask("Ann"), ask("Ben")]);
+    await allTogether([ann, ben]);
+    const clara = await ask("Clara");
+    const all = [ann, ben, clara];
+    await allTogether(all);
+    assert.deepEqual(await Promise.all(all.map(async (one) => (await figures(one)).built)), [2, 2, 2], "one connection to each, and none in vain");
+
+    for (const { page } of all) await page.click("#chat");
+    // All at once, faster than anybody types.
+    const lines = Array.from({ length: 12 }, (_, at) => at);
+    await Promise.all(all.map(async (one) => {
+      for (const at of lines) await write(one, `${one.name} ${at}`);
+    }));
+    for (const { page, name } of all) {
+      await page.waitForFunction((count) => document.querySelectorAll(".line").length >= count, all.length * lines.length);
+      await page.waitForTimeout(200);
+      const read = await page.locator(".line-text").allTextContents();
+      for (const other of all) assert.deepEqual(read.filter((text) => text.startsWith(other.name)), lines.map((at) => `${other.name} ${at}`), `what ${name} reads of ${other.name}`);
+    }
+  }),
+);
+
+test("a cursor is where it is pointed, and the last position comes through a jam", { timeout: 60_000 }, () =>
+  gathering(async (ask) => {
+    const [ann, ben] = await Promise.all([ask("Ann", { context: { viewport: DESK } }), ask("Ben")]);
+    await perceives(ben, (them) => Boolean(them.Ann?.seen), "Ann");
+    await pointAt(ann, 0.25, 0.75);
+    await pointed(ben, "Ann", 0.25, 0.75);
+    await ann.page.evaluate(() => {
+      Object.defineProperty(RTCDataChannel.prototype, "bufferedAmount", { configurable: true, get: () => /** @type {any} */ (window).jam });
+      Object.assign(window, { jam: 65_536 });
+    });
+    await pointAt(ann, 0.6, 0.4);
+    await pointAt(ann, 0.75, 0.25);
+    await ben.page.waitForTimeout(300);
+    await pointed(ben, "Ann", 0.25, 0.75);
+    await ann.page.evaluate(() => Object.assign(window, { jam: 0 }));
+    await pointed(ben, "Ann", 0.75, 0.25);
+  }),
+);
+
+test("six people in one room", { timeout: 120_000 }, () =>
+  gathering(async (ask) => {
+    const names = Object.keys(TONES);
+    const people = [];
+    // Two at a time come through the door, as people do.
+    while (names.length > 0) people.push(...(await Promise.all(names.splice(0, 2).map((name) => ask(name, { looks: { hz: hertz(name), fps: 4 } })))));
+    await allTogether(people, { timeout: 60_000, moves: 2 });
+    assert.equal(await people[0]?.page.locator("#status").textContent(), "6 here");
+    for (const [size, view] of Object.entries({ phone: PHONE, desk: DESK })) {
+      await people[0]?.page.setViewportSize(view);
+      await people[0]?.page.waitForTimeout(300);
+      if (people[0]) await shoot(people[0].page, `roomlive-6-${size}`);
+    }
+  }),
+);
+
+test("one who leaves, one who closes the browser and one whose page dies are gone", { timeout: 90_000 }, () =>
+  gathering(async (ask) => {
+    const [ann, ben, clara, dmitri] = await Promise.all([ask("Ann"), ask("Ben"), ask("Clara"), ask("Dmitri")]);
+    await allTogether([ann, ben, clara, dmitri], { timeout: 30_000 });
+    await ben.page.click("#leave");
+    await perceives(ann, (them) => !("Ben" in them), "that Ben left", 3_000);
+    await clara.context.close();
+    await perceives(ann, (them) => !("Clara" in them), "that Clara left", 3_000);
+    const crash = await dmitri.context.newCDPSession(dmitri.page);
+    const at = Date.now();
+    void crash.send("Page.crash").catch(() => {});
+    await perceives(ann, (them) => !("Dmitri" in them), "that Dmitri is gone", 20_000);
+    assert.ok(Date.now() - at < 15_000);
+    await ann.page.locator("#alone").waitFor();
+    assert.equal((await figures(ann)).connections, 0, "nothing is left over");
+    // His place is free.
+    const again = await ask("Dmitri");
+    await allTogether([ann, again]);
+  }),
+);
+
+test("a path that is given up is found again under the sound", { timeout: 60_000 }, () =>
+  gathering(async (ask) => {
+    const [ann, ben] = await Promise.all([ask("Ann"), ask("Ben")]);
+    await allTogether([ann, ben]);
+    const before = await ufrags(ben);
+    await ann.page.evaluate(() => /** @type {any} */ (window).connections.at(-1).restartIce());
+    await ben.page.waitForFunction((old) => /** @type {any} */ (window).connections.at(-1).remoteDescription.sdp.match(/ice-ufrag:(\S+)/)[1] !== old, before.remote);
+    await allTogether([ann, ben]);
+    assert.notEqual((await ufrags(ben)).local, before.local);
+    assert.deepEqual([(await figures(ann)).built, (await figures(ben)).built], [1, 1], "the connections stay");
+  }),
+);
+
+test("a server that restarts: all come back by themselves, and the media never stops", { timeout: 120_000 }, async () => {
+  const server = await startServer();
+  try {
+    await gathering(async (ask) => {
+      const people = await Promise.all(["Ann", "Ben", "Clara"].map((name) => ask(name)));
+      const [ann, ben] = /** @type {[Person & { hz: number }, Person & { hz: number }]} */ (/** @type {unknown} */ (people));
+      await allTogether(people);
+      await server.stop();
+      await Promise.all(people.map(({ page }) => reach(page, "detached")));
+      await allTogether(people);
+      const counts = await Promise.all(people.map(figures));
+      await ann.page.waitForTimeout(1_500);
+      for (const [at, after] of (await Promise.all(people.map(figures))).entries()) {
+        const before = /** @type {typeof after} */ (counts[at]);
+        // Two others of 50 packets of sound a second each.
+        assert.ok(after.packetsReceived - before.packetsReceived > 80, `${after.packetsReceived - before.packetsReceived} packets`);
+        assert.ok(after.framesDecoded - before.framesDecoded > 4, "pictures go on");
+      }
+      // Chat does not need the server.
+      for (const { page } of people) await page.click("#chat");
+      await write(ann, "still there?");
+      await ben.page.getByText("still there?").waitFor();
+      await server.start();
+      await Promise.all(people.map(({ page }) => reach(page, "joined", 30_000)));
+      await ann.page.waitForTimeout(1_000);
+      await allTogether(people);
+      assert.deepEqual((await Promise.all(people.map(figures))).map(({ built }) => built), [2, 2, 2], "nothing was built anew");
+      for (const { page } of people) assert.equal(await page.locator("#status").textContent(), "3 here");
+      await allTogether([...people, await ask("Dmitri")]);
+    }, { server, expected: /WebSocket connection|ERR_CONNECTION_REFUSED/ });
+  } finally {
+    await server.close();
+  }
+});
+
+test("two who may only be relayed meet inside the closed relay", { timeout: 60_000 }, async () => {
+  /** @type {{ page: import("./lib/browser.js").Page, context: any }[]} */
+  const both = await Promise.all(["Ann", "Ben"].map(() => freshPage(stage.browser)));
+  try {
+    await Promise.all(both.map(async ({ page }, at) => {
+      await bareDocument(page, stage.server.url, ROOM_PROGRAM);
+      const options = { url: stage.server.url, token: TOKEN, room: "Relayed", user: ["Ann", "Ben"][at], iceTransportPolicy: "relay" };
+      await page.evaluate(([with_, hz]) => /** @type {any} */ (window).meet(with_, hz), /** @type {const} */ ([options, 440 * (at + 1)]));
+    }));
+    await Promise.all(both.map(async ({ page }, at) => {
+      await hearTone(page, 440 * (2 - at));
+      const report = await page.evaluate(() => /** @type {any} */ (window).room.stats());
+      const [peer] = report.peers;
+      assert.deepEqual([peer.path, peer.pair.local.type, peer.pair.remote.type], ["relay", "relay", "relay"]);
+      assert.match(peer.words, /^relayed over (UDP|TCP)$/);
+      assert.equal(peer.verdict.rating, "good", peer.verdict.text);
+    }));
+  } finally {
+    await Promise.all(both.map(({ context }) => context.close()));
+  }
+});
