@@ -116,8 +116,7 @@ export class RoomLink {
    */
   async answer(answer) {
     const { id } = identity(answer.sdp);
-    const asked = this.#asked;
-    if (typeof answer.re === "string" && answer.re !== `${asked?.id} ${asked?.at}`) return "stale";
+    if (typeof answer.re === "string" && answer.re !== this.asked) return "stale";
     if (!this.colliding) return this.#remote === id ? "stale" : "misfit";
     if (this.#remote !== null && this.#remote !== id) return "misfit";
     try {
@@ -187,6 +186,11 @@ export class RoomLink {
   /** Whether an offer of ours is under way. */
   get colliding() {
     return this.#connection.signalingState === "have-local-offer";
+  }
+
+  /** The offer of ours that is under way, as an answer to it names it. */
+  get asked() {
+    return this.#asked && `${this.#asked.id} ${this.#asked.at}`;
   }
 
   /** Whether nothing was agreed upon yet. */

@@ -84,8 +84,12 @@ export class RoomPeer {
   #early = [];
   /** @type {Description | null} an offer that we did not yield to */
   #kept = null;
-  /** Whether an offer of ours was given up for theirs, since nothing stood. */
+  /** Whether an offer of ours was given up for theirs, since nothing stood; and which. */
   #yielded = false;
+  /** @type {string | null} */
+  #gaveUp = null;
+  /** Whether they yield as we do: they name the offer that they answer. */
+  #kin = false;
   /** Whether they offered since we began to expect it. */
   #offered = false;
   #repeats = 0;
@@ -383,6 +387,8 @@ export class RoomPeer {
       // Even one of a new connection: if both gave up theirs, each would be left with an answer to nothing.
       this.#kept = offer;
       this.#around.clock.cancel(this.#keptTimer);
+      // Who is like us yields, however long it takes.
+      if (this.#kin) return;
       this.#keptTimer = this.#around.clock.after(KEPT_MS, () => void this.#enqueue(async () => this.#takeKept()));
       return;
     }
@@ -398,7 +404,10 @@ export class RoomPeer {
   async #take(offer) {
     const { clock } = this.#around;
     let link = this.#link;
-    if (link?.colliding) this.#yielded = true;
+    if (link?.colliding) {
+      this.#yielded = true;
+      this.#gaveUp = link.asked;
+    }
     clock.cancel(this.#keptTimer);
     clock.cancel(this.#answerTimer);
     this.#kept = null;
@@ -421,16 +430,26 @@ export class RoomPeer {
   async #answerCame(answer) {
     const link = this.#link;
     if (!link) return;
+    this.#kin ||= answer.re !== undefined;
     const outcome = await link.answer(answer);
     if (outcome === "taken") {
       this.#around.clock.cancel(this.#answerTimer);
       this.#around.clock.cancel(this.#keptTimer);
       this.#kept = null;
       this.#repeats = 0;
-    } else if (outcome === "misfit" || (answer.re === undefined && this.#yielded && this.#state !== "connected")) {
-      // The last is the answer to what we gave up: a client that yields as well. Who is first now has it.
+    } else if (outcome === "misfit" || this.#bothYielded(answer)) {
       this.#fail("an answer was not for this connection");
     }
+  }
+
+  /**
+   * Whether it answers what we gave up: then both answered, and nobody waits for it. A foreign client is offered anew by whoever sees it
+   * first; of two like us, whose answers were slow, only one begins anew, or they would meet again.
+   * @param {Description} answer
+   */
+  #bothYielded({ re }) {
+    if (!this.#yielded || this.#state === "connected") return false;
+    return re === undefined || (!this.#polite && re === this.#gaveUp);
   }
 
   /** @param {RTCIceCandidateInit | null} candidate */

@@ -147,6 +147,26 @@ test("a stranger that yields as well is offered anew", async () => {
   assert.equal(bob.connection, connection);
 });
 
+test("two whose answers are so slow that both give up their offers settle at once, and do not do it again", async () => {
+  const { clock, world, bob, ann, assertStand, words } = pair();
+  bob.offer();
+  ann.offer();
+  await clock.advance(395);
+  // Longer than who does not yield waits for an answer.
+  world.latency = 2_300;
+  await clock.advance(6_000);
+  world.latency = 5;
+  await clock.advance(4_000);
+  assertStand("settled");
+  assert.ok(words().filter((word) => word.endsWith("answer")).length >= 3, words().join(", "));
+  const { length } = world.connections;
+  world.latency = 2_300;
+  for (const { connection } of [bob, ann]) connection?.restartIce();
+  await clock.advance(9_000);
+  assertStand("restarted, though slowly");
+  assert.equal(world.connections.length, length);
+});
+
 test("what a browser says of a description is not passed on", async () => {
   const { clock, world, bob, notes } = pair();
   world.latency = 1;
