@@ -1,10 +1,11 @@
 // The room page with real browsers in a room of the real server: seen, heard, written to, recorded; and what happens when something breaks.
 
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { DESK, PHONE, bareDocument, freshPage, reach, shoot, timeline } from "./lib/browser.js";
+import { DESK, PHONE, bareDocument, freshPage, launch, reach, shoot, timeline } from "./lib/browser.js";
 import { hearTone } from "./lib/ears.js";
-import { allTogether, figures, knock, perceives, walkIn } from "./lib/people.js";
+import { allTogether, figures, knock, perceives, sounds, walkIn } from "./lib/people.js";
 import { TOKEN, startServer } from "./lib/server.js";
 import { setStage } from "./lib/stage.js";
 
@@ -83,6 +84,13 @@ async function pointed({ page }, name, x, y) {
     /** @type {const} */ ([name, x, y]),
     { timeout: 5_000 },
   );
+}
+
+/** Behind More where the screen is narrow. @param {Person} person @param {string} pane */
+async function openPane({ page }, pane) {
+  if (!(await page.locator(`#${pane}`).isVisible())) await page.click("#more");
+  await page.click(`#${pane}`);
+  await page.waitForSelector(`#panel-${pane}:not([hidden])`);
 }
 
 /** Of the newest connection. @param {Person} person */
@@ -257,3 +265,214 @@ test("two who may only be relayed meet inside the closed relay", { timeout: 60_0
     await Promise.all(both.map(({ context }) => context.close()));
   }
 });
+
+/** A browser whose permissions and whose picker for screens are real: it shares the page called Slides, and ends when that is closed. */
+async function strictBrowser() {
+  return launch({ without: ["--use-fake-ui"], further: ["--auto-select-tab-capture-source-by-title=Slides"] });
+}
+
+test("a shared screen reaches all, who come later too, and the browser's own stop brings the camera back", { timeout: 90_000 }, async () => {
+  const browser = await strictBrowser();
+  try {
+    await gathering(async (ask) => {
+      const [ann, ben] = await Promise.all([ask("Ann", { context: { viewport: DESK } }), ask("Ben")]);
+      await allTogether([ann, ben]);
+      const built = (await figures(ann)).built;
+      const slides = await ann.context.newPage();
+      await slides.goto(`${stage.server.url}healthz`);
+      await slides.evaluate(() => {
+        document.title = "Slides";
+        document.body.style.background = "rgb(0 128 0)";
+        // What stands still is not sent again and again.
+        setInterval(() => (document.body.textContent = String(Date.now())), 200);
+      });
+      await ann.page.bringToFront();
+      await ann.page.getByRole("button", { name: "Share screen" }).click();
+      await ann.page.locator('.seat[data-own="true"] .how', { hasText: "Sharing your screen" }).waitFor();
+      /** @param {Record<string, import("./lib/people.js").Impression>} them */
+      const screen = ({ Ann }) => Ann !== undefined && Ann.width > 160 && Ann.seen && green(Ann) && sounds(Ann, ann.hz);
+      await perceives(ben, screen, "Ann's screen and her voice");
+      const clara = await ask("Clara");
+      await perceives(clara, screen, "Ann's screen, coming late");
+      await shoot(clara.page, "roomlive-screen-phone");
+      // The page that is shared is closed: the track ends by itself.
+      await slides.close();
+      await ann.page.getByRole("button", { name: "Share screen" }).waitFor();
+      for (const one of [ben, clara]) await perceives(one, ({ Ann }) => Ann?.width === 160 && Ann.seen && !green(Ann), "Ann's camera again");
+      await allTogether([ann, ben, clara]);
+      assert.equal((await figures(ann)).built, built + 1, "no connection was built for it");
+    }, { browser });
+  } finally {
+    await browser.close();
+  }
+});
+
+/** @param {import("./lib/people.js").Impression} other */
+const green = ({ colour }) => /^0 [345] 0$/.test(colour);
+
+test("no camera, no microphone, or neither: one is there all the same", { timeout: 90_000 }, async () => {
+  const browser = await strictBrowser();
+  try {
+    await gathering(async (ask) => {
+      const allowed = { Ann: ["camera"], Ben: ["microphone"], Clara: [] };
+      const people = [];
+      for (const [name, permissions] of Object.entries(allowed)) people.push(await ask(name, { looks: undefined, context: { permissions } }));
+      const [ann, ben, clara] = /** @type {[Person, Person, Person]} */ (/** @type {unknown} */ (people));
+      for (const one of [ben, clara]) await perceives(one, ({ Ann }) => Ann !== undefined && Ann.seen && Ann.db < -60, "Ann's picture without a sound");
+      for (const one of [ann, clara]) await perceives(one, ({ Ben }) => Ben !== undefined && !Ben.seen && Ben.db > -45, "Ben's voice without a picture");
+      for (const one of [ann, ben]) {
+        const { Clara } = await perceives(one, (them) => them.Clara?.how === "", "that Clara is there");
+        assert.deepEqual([Clara?.seen, Clara?.frames], [false, 0]);
+      }
+      for (const { page } of people) await page.click("#chat");
+      await write(clara, "I can only write");
+      for (const { page } of [ann, ben]) await page.getByText("I can only write").waitFor();
+      // Told in words what is missing, and what to do.
+      await ann.page.click("#panel-close");
+      await ann.page.getByRole("button", { name: "Unmute microphone" }).click();
+      await ann.page.locator("#toasts", { hasText: "icrophone" }).waitFor();
+    }, { browser });
+  } finally {
+    await browser.close();
+  }
+});
+
+test("a voice that is asked in is heard by all, and sent away again", { timeout: 90_000 }, () =>
+  gathering(async (ask) => {
+    const people = await Promise.all(["Ann", "Ben", "Clara"].map((name) => ask(name)));
+    const [ann] = people;
+    assert.ok(ann);
+    await allTogether(people);
+    await openPane(ann, "voices");
+    const ask880 = ann.page.getByRole("button", { name: /^Ask in: .*880/ });
+    const name = ((await ask880.getAttribute("aria-label")) ?? "").slice("Ask in: ".length);
+    const at = Date.now();
+    await ask880.click();
+    await ann.page.getByText("Heard by everybody", { exact: true }).waitFor();
+    await Promise.all(people.map((one) => perceives(one, (them) => sounds(them[name], 880) && !them[name]?.seen, `the voice ${name}`)));
+    assert.ok(Date.now() - at < 15_000);
+    for (const { page } of people) await page.locator("#status", { hasText: "4 here" }).waitFor();
+    await ann.page.getByRole("button", { name: `Send away: ${name}` }).click();
+    await Promise.all(people.map((one) => perceives(one, (them) => !(name in them), "that the voice is gone", 5_000)));
+    await allTogether(people);
+    // Whoever asked it in takes it along.
+    await ann.page.getByRole("button", { name: `Ask in: ${name}` }).click();
+    await Promise.all(people.map((one) => perceives(one, (them) => sounds(them[name], 880), `the voice ${name}`)));
+    await ann.page.click("#leave");
+    for (const one of people.slice(1)) await perceives(one, (them) => !(name in them) && !("Ann" in them), "that both are gone", 5_000);
+  }),
+);
+
+for (const whole of [true, false]) {
+  test(`a recording of ${whole ? "the whole room" : "one person"} plays back`, { timeout: 90_000 }, () =>
+    gathering(async (ask) => {
+      const [ann, ben] = await Promise.all([ask("Ann", { context: { viewport: DESK, acceptDownloads: true } }), ask("Ben")]);
+      await allTogether([ann, ben]);
+      await openPane(ann, "record");
+      if (!whole) {
+        await ann.page.waitForFunction(() => /** @type {HTMLSelectElement} */ (document.querySelector("#record-who")).options.length === 3);
+        await ann.page.selectOption("#record-who", { label: "Ben" });
+      }
+      const saving = ann.page.waitForEvent("download");
+      await ann.page.click("#record-go");
+      await ann.page.waitForSelector("#recording:not([hidden])");
+      const began = Date.now();
+      await ann.page.waitForTimeout(4_000);
+      await ann.page.click("#record-go");
+      const took = (Date.now() - began) / 1_000;
+      const download = await saving;
+      assert.match(download.suggestedFilename(), whole ? /^Blue-\d{4}-.*\.webm$/ : /^Blue-Ben-.*\.webm$/);
+      await ben.page.click("#chat");
+      await ben.page.getByText(whole ? "I am recording this room." : "I am recording Ben.").waitFor();
+      const file = await readFile(/** @type {string} */ (await download.path()));
+      const { width, height, seconds, sound, tones, colours } = await ben.page.evaluate(playBack, file.toString("base64"));
+      assert.deepEqual([width, height], [1280, 720]);
+      assert.ok(Math.abs(seconds - took) < 1, `${seconds} s of ${took} s of picture`);
+      assert.ok(Math.abs(sound - took) < 1, `${sound} s of ${took} s of sound`);
+      const heard = (/** @type {number} */ hz) => tones.some((tone) => Math.abs(tone - hz) <= 6);
+      assert.deepEqual([heard(ann.hz), heard(ben.hz)], [whole, true], `${tones}`);
+      assert.ok(colours >= (whole ? 3 : 2), `${colours} colours`);
+    }),
+  );
+}
+
+/** Runs in the page: what a recording holds, by a player and by a decoder. @param {string} base64 */
+async function playBack(base64) {
+  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+  const video = document.createElement("video");
+  video.muted = true;
+  video.src = URL.createObjectURL(new Blob([bytes], { type: "video/webm" }));
+  await new Promise((done, fail) => Object.assign(video, { onloadeddata: done, onerror: () => fail(new Error(video.error?.message)) }));
+  // A recording does not say how long it is: whoever goes past its end is told.
+  const ended = new Promise((done) => (video.onseeked = done));
+  video.currentTime = 1e6;
+  await ended;
+  const seconds = video.duration === Infinity ? video.currentTime : video.duration;
+  const middle = new Promise((done) => (video.onseeked = done));
+  video.currentTime = seconds / 2;
+  await middle;
+  const pen = /** @type {CanvasRenderingContext2D} */ (Object.assign(document.createElement("canvas"), { width: 64, height: 36 }).getContext("2d"));
+  pen.drawImage(video, 0, 0, 64, 36);
+  const { data } = pen.getImageData(0, 0, 64, 36);
+  const colours = new Set();
+  for (let at = 0; at < data.length; at += 4) colours.add([0, 1, 2].map((part) => (data[at + part] ?? 0) >> 6).join(" "));
+  const context = new AudioContext();
+  const sound = await context.decodeAudioData(bytes.buffer);
+  // The spectrum of its middle, rendered without waiting for it to be played.
+  const offline = new OfflineAudioContext(1, 32_768, sound.sampleRate);
+  const source = new AudioBufferSourceNode(offline, { buffer: sound });
+  const analyser = new AnalyserNode(offline, { fftSize: 16_384, smoothingTimeConstant: 0 });
+  source.connect(analyser).connect(offline.destination);
+  source.start(0, sound.duration / 2 - 0.4);
+  await offline.startRendering();
+  const spectrum = new Float32Array(analyser.frequencyBinCount);
+  analyser.getFloatFrequencyData(spectrum);
+  const tones = [];
+  for (let bin = 2; bin < spectrum.length - 2; bin += 1) {
+    const level = spectrum[bin] ?? -Infinity;
+    if (level > -50 && level >= Math.max(...spectrum.slice(bin - 2, bin + 3))) tones.push(Math.round((bin * sound.sampleRate) / 16_384));
+  }
+  return { width: video.videoWidth, height: video.videoHeight, seconds, sound: sound.duration, tones, colours: colours.size };
+}
+
+test("the figures of a connection: its pair, its times, a verdict, and no secret", { timeout: 60_000 }, () =>
+  gathering(async (ask) => {
+    const [ann, ben] = await Promise.all([ask("Ann", { context: { viewport: DESK, acceptDownloads: true } }), ask("Ben")]);
+    await allTogether([ann, ben]);
+    await openPane(ann, "details");
+    const card = ann.page.getByRole("region", { name: "Connection to Ben" });
+    await card.getByText(/direct in the LAN/).waitFor();
+    await ann.page.waitForFunction(() => /\d+ kbit\/s/.test(document.querySelector(".peer-card dl")?.textContent ?? ""));
+    await ann.page.waitForTimeout(1_200);
+    await shoot(ann.page, "roomlive-details-desk");
+    const saving = ann.page.waitForEvent("download");
+    await ann.page.getByRole("button", { name: "Save as JSON" }).click();
+    const text = await readFile(/** @type {string} */ (await (await saving).path()), "utf8");
+    const { room, user, peers } = JSON.parse(text);
+    assert.deepEqual([room, user, peers.length], ["Blue", "Ann", 1]);
+    const [report] = peers;
+    assert.deepEqual([report.peer, report.state, report.path, report.pair.local.protocol], ["Ben", "connected", "direct", "udp"]);
+    for (const name of ["rttMs", "jitterMs", "kbpsIn", "kbpsOut", "lossPercent"]) assert.ok(Number.isFinite(report[name]), `${name}: ${report[name]}`);
+    assert.ok(report.kbpsIn > 5 && report.kbpsOut > 5 && report.rttMs < 2_000);
+    assert.deepEqual([report.video.in.width, report.video.in.height], [160, 90]);
+    assert.ok(["good", "fair", "poor"].includes(report.verdict.rating) && report.verdict.text.length > 5, JSON.stringify(report.verdict));
+    // The pair is the one that the browser selected.
+    const selected = await ann.page.evaluate(async () => {
+      const rows = /** @type {any} */ (await /** @type {any} */ (window).connections.at(-1).getStats());
+      const transport = [...rows.values()].find(({ type }) => type === "transport");
+      return rows.get(rows.get(transport.selectedCandidatePairId).localCandidateId).port;
+    });
+    assert.ok(report.pair.local.address === "" || report.pair.local.address.endsWith(`:${selected}`), report.pair.local.address);
+    const secrets = await ann.page.evaluate(() => {
+      const connection = /** @type {RTCPeerConnection} */ (/** @type {any} */ (window).connections.at(-1));
+      const servers = connection.getConfiguration().iceServers ?? [];
+      const said = `${connection.localDescription?.sdp}${connection.remoteDescription?.sdp}`;
+      return [...servers.flatMap(({ username, credential }) => [username, credential]), ...[...said.matchAll(/(?:ice-ufrag|ice-pwd|fingerprint):(\S.*)/g)].map(([, secret]) => secret?.trim())].filter((secret) => secret);
+    });
+    assert.ok(secrets.length >= 8, `${secrets.length}`);
+    for (const secret of [TOKEN, ...secrets]) {
+      assert.ok(!text.includes(/** @type {string} */ (secret)), "a secret in the report");
+      assert.ok(!(await ann.page.content()).includes(/** @type {string} */ (secret)), "a secret in the page");
+    }
+  }),
+);
