@@ -149,7 +149,7 @@ export async function perceives(person, fits, what, timeout = 20_000) {
     const others = await impressions(person);
     if (fits(others)) return others;
     if (Date.now() > end) throw new Error(`${person.name} did not perceive ${what} in ${timeout} ms, but ${JSON.stringify(others)}`);
-    await new Promise((done) => setTimeout(done, 150));
+    await new Promise((done) => setTimeout(done, 250));
   }
 }
 
@@ -157,20 +157,19 @@ export async function perceives(person, fits, what, timeout = 20_000) {
 export const sounds = (other, hz) => other !== undefined && other.db > -30 && Math.abs(other.hz - hz) <= 4;
 
 /**
- * Everybody sees and hears exactly all others, each with their own tone, and pictures that move.
+ * Everybody sees and hears exactly all others, each with their own tone, and pictures that move. One is asked after the other: listening
+ * costs more than talking.
  * @param {(Person & { hz: number })[]} people
  * @param {{ timeout?: number, moves?: number }} [options]
  */
 export async function allTogether(people, { timeout = 20_000, moves = 3 } = {}) {
-  await Promise.all(
-    people.map(async (person) => {
-      const others = people.filter((other) => other !== person);
-      /** @param {Record<string, Impression>} them */
-      const there = (them) => Object.keys(them).length === others.length && others.every(({ name, hz }) => sounds(them[name], hz) && them[name]?.seen);
-      const first = await perceives(person, there, others.map(({ name, hz }) => `${name} at ${hz} Hz`).join(", "), timeout);
-      await perceives(person, (them) => there(them) && others.every(({ name }) => (them[name]?.frames ?? 0) >= (first[name]?.frames ?? 0) + moves), "pictures that move", timeout);
-    }),
-  );
+  for (const person of people) {
+    const others = people.filter((other) => other !== person);
+    /** @param {Record<string, Impression>} them */
+    const there = (them) => Object.keys(them).length === others.length && others.every(({ name, hz }) => sounds(them[name], hz) && them[name]?.seen);
+    const first = await perceives(person, there, others.map(({ name, hz }) => `${name} at ${hz} Hz`).join(", "), timeout);
+    await perceives(person, (them) => there(them) && others.every(({ name }) => (them[name]?.frames ?? 0) >= (first[name]?.frames ?? 0) + moves), "pictures that move", timeout);
+  }
 }
 
 /** Sums of a page's living connections. @param {Person} person */
