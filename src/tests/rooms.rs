@@ -372,6 +372,7 @@ fn every_golden_message_of_a_member_is_read_as_it_was_meant() {
                 assert_eq!(read, RoomMsg::Join(join));
                 assert!(!format!("{read:?}").contains("secret") && !format!("{read:?}").contains("0001"));
             }
+            "rejoin" => assert_eq!(read, RoomMsg::Join(Join { session: session.clone(), ..join.clone() })),
             "leave" => assert_eq!(read, RoomMsg::Leave(Leave { room_id: room_id.clone() })),
             "offer" | "answer" | "ice-candidate" => {
                 let RoomMsg::Pass(parcel) = read else { panic!("{name}: {read:?}") };
