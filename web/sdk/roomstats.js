@@ -135,10 +135,12 @@ export function words(pair) {
   const ends = [local, remote];
   const by = local.protocol === "tcp" ? " by TCP" : "";
   if (ends.some(({ type }) => type === "srflx") || ends.some((end) => end.type === "prflx" && isPublic(end))) return `through NAT${by}`;
-  return `${ends.every(isPublic) ? "direct" : "direct in the LAN"}${by}`;
+  // Where nobody announced an address and the browser hides it, it may be a NAT's as well as a neighbour's.
+  const unknown = ends.some(({ type, address }) => type === "prflx" && address === "");
+  return `${unknown || ends.every(isPublic) ? "direct" : "direct in the LAN"}${by}`;
 }
 
-/** An address that a browser hides is one of the own network. @param {End} end */
+/** An address that is announced and hidden is one of the own network. @param {End} end */
 function isPublic({ address }) {
   return address !== "" && reachOf(address.replace(/:\d+$/, "")) === "anybody";
 }

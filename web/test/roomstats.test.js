@@ -46,7 +46,8 @@ test("the way in words", () => {
   /** @type {[any, any, string][]} */
   const ways = [
     [end("host"), end("host"), "direct in the LAN"],
-    [end("host", ""), end("prflx", ""), "direct in the LAN"],
+    [end("host", ""), end("host", ""), "direct in the LAN"],
+    [end("host", ""), end("prflx", ""), "direct"],
     [end("host", "127.0.0.1:1"), end("host", "x.local:9"), "direct in the LAN"],
     [end("host", "[2001:db8::1]:5000"), end("host", "[2001:db8::2]:5000"), "direct"],
     [end("host", "[2001:db8::1]:5000"), end("host", "[fd00::2]:5000"), "direct in the LAN"],
