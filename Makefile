@@ -128,7 +128,7 @@ net-tools: test-tools
 test-net: net-tools release web/node_modules ## Who hears whom through which NATs, in network namespaces: asks for root, takes about five minutes
 	@[ "$$(id -u)" = 0 ] || command -v sudo > /dev/null || { echo "make test-net makes network namespaces: run it as root" >&2; exit 1; }
 	$(if $(filter 0,$(shell id -u)),,sudo) env PATH="$$PATH:/usr/sbin:/sbin" CHROMIUM="$(CHROMIUM)" VOXCAST_BIN="$(VOXCAST_BIN)" \
-		TABLE="$(TARGET_DIR)/net.md" timeout --kill-after=30 600 node --test --test-reporter=spec --test-concurrency=1 tests/net/*.test.js
+		TABLE="$(TARGET_DIR)/net.md" timeout --kill-after=30 900 node --test --test-reporter=spec --test-concurrency=1 tests/net/*.test.js
 
 .PHONY: fuzz-build
 fuzz-build: build-tools

@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { DESK, PHONE, bareDocument, freshPage, launch, reach, shoot, timeline } from "./lib/browser.js";
 import { hearTone } from "./lib/ears.js";
-import { allTogether, figures, knock, perceives, sounds, walkIn } from "./lib/people.js";
+import { allTogether, figures, knock, openPane, perceives, sounds, walkIn } from "./lib/people.js";
 import { TOKEN, startServer } from "./lib/server.js";
 import { setStage } from "./lib/stage.js";
 
@@ -84,13 +84,6 @@ async function pointed({ page }, name, x, y) {
     /** @type {const} */ ([name, x, y]),
     { timeout: 5_000 },
   );
-}
-
-/** Behind More where the screen is narrow. @param {Person} person @param {string} pane */
-async function openPane({ page }, pane) {
-  if (!(await page.locator(`#${pane}`).isVisible())) await page.click("#more");
-  await page.click(`#${pane}`);
-  await page.waitForSelector(`#panel-${pane}:not([hidden])`);
 }
 
 /** Of the newest connection. @param {Person} person */
@@ -248,7 +241,6 @@ test("a server that restarts: all come back by themselves, and the media never s
 });
 
 test("two who may only be relayed meet inside the closed relay", { timeout: 60_000 }, async () => {
-  /** @type {{ page: import("./lib/browser.js").Page, context: any }[]} */
   const both = await Promise.all(["Ann", "Ben"].map(() => freshPage(stage.browser)));
   try {
     await Promise.all(both.map(async ({ page }, at) => {

@@ -92,6 +92,13 @@ export async function enter({ page }) {
   await reach(page, "joined");
 }
 
+/** Behind More where the screen is narrow. @param {Person} person @param {string} pane */
+export async function openPane({ page }, pane) {
+  if (!(await page.locator(`#${pane}`).isVisible())) await page.click("#more");
+  await page.click(`#${pane}`);
+  await page.waitForSelector(`#panel-${pane}:not([hidden])`);
+}
+
 /** Runs in the page. @returns {Record<string, Impression>} by name, without oneself */
 function perceive() {
   const kept = /** @type {any} */ (window);

@@ -47,15 +47,20 @@ export function addHost(name, addresses, link = "eth0") {
 }
 
 /** A host behind a router of its own. @param {string} name @param {Network} network */
-export function addNetwork(name, { address, host, nat, forbidden, forwarded }) {
-  const router = `${name}-router`;
-  const inside = host.replace(/\d+$/, "1");
-  addHost(router, [address], "wan");
+export function addNetwork(name, network) {
   addNamespace(name);
-  wire([name, "eth0"], [router, "lan"]);
-  ip(router, `addr add ${inside}/24 dev lan`);
-  ip(name, `addr add ${host}/24 dev eth0`);
-  ip(name, `route add default via ${inside}`);
+  addUplink(name, network, "eth0");
+  plugIn(name, network, "eth0");
+}
+
+/** A link of a host to a router, and the router; nothing goes through it yet. @param {string} name @param {Network} network @param {string} link */
+export function addUplink(name, { address, host, nat, forbidden, forwarded }, link) {
+  const router = `${name}-${link}`;
+  addHost(router, [address], "wan");
+  wire([name, link], [router, "lan"]);
+  ip(router, `addr add ${gatewayOf(host)}/24 dev lan`);
+  ip(name, `addr add ${host}/24 dev ${link}`);
+  ip(name, `link set ${link} down`);
   forwarding(router);
   const forwards = Object.entries(forwarded ?? {}).map(
     ([protocol, ports]) => `iifname "wan" ${protocol} dport { ${ports.join(", ")} } dnat to ${host}`,
@@ -89,3 +94,17 @@ export function addNetwork(name, { address, host, nat, forbidden, forwarded }) {
     }`,
   );
 }
+
+/** From here on a host's packets go out there. @param {string} name @param {Network} network @param {string} link */
+export function plugIn(name, { host }, link) {
+  ip(name, `link set ${link} up`);
+  ip(name, `route add default via ${gatewayOf(host)}`);
+}
+
+/** Takes a link away, its route with it. @param {string} name @param {string} link */
+export function unplug(name, link) {
+  ip(name, `link set ${link} down`);
+}
+
+/** The router of a network. @param {string} host */
+const gatewayOf = (host) => host.replace(/\d+$/, "1");
