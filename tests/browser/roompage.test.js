@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { DESK, PHONE, freshPage, reach, shoot } from "./lib/browser.js";
+import { DESK, PHONE, freshPage, reach, shoot, shootForReadme } from "./lib/browser.js";
 import { done, fakeRoom, inRoom, walkIn } from "./lib/fakeroom.js";
 import { servePages } from "./lib/pages.js";
 import { setStage } from "./lib/stage.js";
@@ -89,6 +89,7 @@ for (const count of [1, 2, 6, 16]) {
           await shoot(page, `room-${count}-${size}-${colorScheme}`);
         }
       }
+      if (count === 6) await shootForReadme(page, "room-desk-light");
       // A panel takes room from the stage on a desk; the tiles follow.
       await page.click("#chat");
       await fits(page, "beside the chat");
