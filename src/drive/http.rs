@@ -14,31 +14,11 @@ use crate::engine::door::Admission;
 use crate::engine::ice_servers::drawn_user;
 use crate::wire::signal::{SignalFault, TurnConfig};
 
+use super::answers::{DRAINING, HEADERS, NO_HANDSHAKE, NO_PEER, NOT_FOUND, PROBLEM, problem_text};
 use super::clock::entropy;
 use super::gate::{Gate, form_pairs};
 use super::metrics;
 use super::upgrade::{SIGNAL, WS};
-
-/// What the page may load: its own files, and its own server's WebSocket.
-const CONTENT_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; media-src 'self' blob:; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
-
-/// Headers of every answer.
-pub(super) const HEADERS: [(header::HeaderName, &str); 3] = [
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::REFERRER_POLICY, "no-referrer"),
-    (header::CONTENT_SECURITY_POLICY, CONTENT_POLICY),
-];
-
-/// The media type of problems (RFC 9457 section 3).
-pub(super) const PROBLEM: &str = "application/problem+json";
-
-/// Why there is no answer but a problem.
-pub(super) type Refusal = (StatusCode, &'static str);
-
-pub(super) const NOT_FOUND: Refusal = (StatusCode::NOT_FOUND, "Nothing is served at this path.");
-pub(super) const DRAINING: Refusal = (StatusCode::SERVICE_UNAVAILABLE, "The server takes no sessions now.");
-pub(super) const NO_HANDSHAKE: Refusal = (StatusCode::BAD_REQUEST, "This path wants the handshake of a WebSocket.");
-pub(super) const NO_PEER: Refusal = (StatusCode::BAD_REQUEST, "The connection has no peer address.");
 
 /// A user's name in credentials for a relay, in bytes.
 const LONGEST_USER: usize = 64;
@@ -138,28 +118,8 @@ pub fn error_pages<B: 'static>() -> ErrorHandlers<B> {
 }
 
 /// Problem JSON (RFC 9457 section 3).
-#[derive(Serialize)]
-struct Problem<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
-}
-
 fn problem(status: StatusCode, detail: &str) -> HttpResponse {
     HttpResponse::build(status).content_type(PROBLEM).body(problem_text(status, detail))
-}
-
-/// The body of a problem.
-pub(super) fn problem_text(status: StatusCode, detail: &str) -> String {
-    let problem = Problem {
-        kind: "about:blank",
-        title: status.canonical_reason().unwrap_or("Error"),
-        status: status.as_u16(),
-        detail,
-    };
-    serde_json::to_string(&problem).expect("strings and numbers always serialize")
 }
 
 fn file(request: &HttpRequest, path: &str) -> HttpResponse {
@@ -249,7 +209,7 @@ async fn turn_credentials(gate: web::Data<Gate>, request: HttpRequest) -> HttpRe
 
 async fn ready(gate: web::Data<Gate>) -> HttpResponse {
     if *gate.draining.borrow() || gate.workers.iter().any(|worker| !worker.connected()) {
-        problem(StatusCode::SERVICE_UNAVAILABLE, "The server takes no sessions now.")
+        problem(DRAINING.0, DRAINING.1)
     } else {
         HttpResponse::Ok().content_type(ContentType::plaintext()).body("ready\n")
     }

@@ -1,6 +1,7 @@
 //! Floor 2, the world: actors, sockets, threads, HTTP, WebSocket, the load client and the one clock. It decides nothing of a protocol.
 
 pub mod addresses;
+pub mod answers;
 pub mod audio;
 pub mod banner;
 pub mod capacity;

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use futures_util::SinkExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::answers::{DRAINING, HEADERS, NO_HANDSHAKE, NO_PEER, NOT_FOUND, PROBLEM, Refusal, problem_text};
 use super::gate::{Gate, Knock};
-use super::http::{DRAINING, HEADERS, NO_HANDSHAKE, NO_PEER, NOT_FOUND, PROBLEM, Refusal, problem_text};
 use super::ws;
 
 /// Where listeners come.
@@ -103,7 +103,7 @@ where
 }
 
 /// The token that a client offers as a subprotocol, because browsers can set no other header: `bearer.` and the token in base64url. One
-/// that cannot be read is a wrong one.
+/// that cannot be read opens nothing.
 fn bearer(headers: &HeaderMap) -> Option<String> {
     let token = protocols(headers).find_map(|name| name.strip_prefix(BEARER))?;
     let token = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).ok();
