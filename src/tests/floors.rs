@@ -244,7 +244,7 @@ fn the_deprecated_crate_has_one_door() {
         .filter(|source| names(&source.code, "actix_web_actors"))
         .map(|source| source.name)
         .collect();
-    assert!(doors.iter().all(|name| name == "drive/ws/mod.rs"), "{doors:?}");
+    assert!(doors.iter().all(|name| name.starts_with("drive/ws/")), "{doors:?}");
 }
 
 #[test]
