@@ -89,22 +89,25 @@ fn is_name(text: &str) -> bool {
     text.len() <= 4 * LONGEST
         && text.chars().count() <= LONGEST
         && text.chars().all(is_printable)
-        && text.chars().any(|c| !c.is_whitespace() && !is_joiner(c))
+        && text.chars().any(|c| !c.is_whitespace() && !is_mark(c))
 }
 
-/// Not what shows nothing, moves the cursor or turns the direction of a line: two people must not look the same by it, nor a list come
-/// apart. Marks and joiners belong to the letters of many scripts, and to emoji.
+/// Not what shows nothing, moves the cursor or turns the direction of a line: a list must not come apart by it. Marks and joiners belong to
+/// the letters of many scripts, and to emoji.
 fn is_printable(c: char) -> bool {
     !c.is_control()
         && !matches!(
             c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'
+                ..='\u{202e}'
         )
+        && !matches!(c, '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}')
         && !matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}')
 }
 
-fn is_joiner(c: char) -> bool {
-    matches!(c, '\u{200c}' | '\u{200d}')
+/// What changes the characters beside it and shows nothing alone: joiners, selectors of a variation, tags of a flag.
+fn is_mark(c: char) -> bool {
+    matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0000}'..='\u{e01ef}')
 }
 
 #[cfg(test)]
@@ -114,15 +117,29 @@ mod tests {
     #[test]
     fn a_name_is_1_to_64_printable_characters() {
         let longest = "é".repeat(LONGEST);
-        for good in ["a", "Ann Müller", "O'Neil \"the\" \\ <b>", "क्षि", "👩‍👩‍👧", "می‌خواهم", " x ", &longest]
+        for good in ["a", "Ann Müller", "O'Neil \"the\" \\ <b>", "क्षि", "👩‍👩‍👧", "می‌خواهم", "❤\u{fe0f}", " x ", &longest]
         {
             assert!(UserName::try_from(good).is_ok() && RoomName::try_from(good).is_ok(), "{good}");
             let read: UserName = serde_json::from_str(&serde_json::to_string(good).expect("text")).expect("a name");
             assert_eq!(read.as_str(), good);
         }
         let longer = "é".repeat(LONGEST + 1);
-        let bad =
-            ["", " ", "\u{200d}", "a\n", "a\0", "\u{7f}", "\u{85}", "a\u{202e}b", "\u{feff}a", "a\u{200b}", &longer];
+        let bad = [
+            "",
+            " ",
+            "\u{200d}",
+            "\u{fe0f}",
+            "\u{3164}",
+            "a\u{34f}",
+            "a\n",
+            "a\0",
+            "\u{7f}",
+            "\u{85}",
+            "a\u{202e}b",
+            "\u{feff}a",
+            "a\u{200b}",
+            &longer,
+        ];
         for bad in bad {
             assert_eq!(UserName::try_from(bad), Err(NotAName), "{bad:?}");
             assert_eq!(RoomName::try_from(bad), Err(NotAName), "{bad:?}");
