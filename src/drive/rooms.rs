@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use actix::dev::SendError;
 use actix::prelude::*;
 
 use crate::engine::access::ClientAddr;
@@ -142,7 +143,9 @@ impl Line {
             return true;
         }
         let cost = if let ToMember::Say(text) = &message { text.len() } else { 0 };
-        let fits = bytes.fetch_add(cost, Ordering::AcqRel) + cost <= BACKLOG && self.socket.try_send(message).is_ok();
+        let fits = bytes.fetch_add(cost, Ordering::AcqRel) + cost <= BACKLOG
+            // One that is gone says so itself.
+            && !matches!(self.socket.try_send(message), Err(SendError::Full(_)));
         cut.store(!fits, Ordering::Release);
         fits
     }
