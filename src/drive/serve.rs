@@ -86,6 +86,8 @@ where
             let leaving = leaving.clone();
             async move { leaving.notified().await }
         })
+        // Words are small and many; each is awaited by somebody.
+        .tcp_nodelay(true)
         .client_disconnect_timeout(DISCONNECTED)
         .upgrade(boxed::factory(sockets))
         .finish(boxed::factory(map_config(pages, |()| AppConfig::default())))
