@@ -29,6 +29,8 @@ const RENEWALS: Duration = Duration::from_secs(20);
 pub enum CloseReason {
     /// The server goes away: 1001.
     GoingAway,
+    /// Bytes that are no WebSocket's: 1002.
+    Protocol,
     /// Text that is not UTF-8: 1007.
     InvalidUtf8,
     /// Not authenticated, too many messages, or replaced: 1008.
@@ -58,6 +60,7 @@ impl CloseReason {
     pub const fn code(self) -> u16 {
         match self {
             Self::GoingAway => 1001,
+            Self::Protocol => 1002,
             Self::InvalidUtf8 => 1007,
             Self::Policy(_) => 1008,
             Self::TooBig => 1009,
@@ -69,6 +72,7 @@ impl CloseReason {
     pub const fn text(self) -> &'static str {
         match self {
             Self::GoingAway => "the server goes away",
+            Self::Protocol => "a frame breaks the protocol",
             Self::InvalidUtf8 => "text is not UTF-8",
             Self::Policy(text) => text,
             Self::TooBig => "message too big",

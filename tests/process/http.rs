@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use rcgen::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
 use super::client::{Listener, Socket};
-use super::server::{PATIENCE, Server};
+use super::server::{PATIENCE, Server, TOKEN};
 
 /// Status, headers in lower case, and body.
 pub fn request(server: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String, String) {
@@ -269,4 +270,36 @@ fn https_is_served_where_a_certificate_is_given() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+#[test]
+fn websockets_are_served_by_tls_to_slow_readers_too() {
+    let certified = Certified::new("wss");
+    let server = Server::start(&[("TLS_CERT", &certified.chain), ("TLS_KEY", &certified.key)]);
+    let hear = |socket: &mut WebSocket<_>| -> Value {
+        loop {
+            if let Message::Text(text) = socket.read().expect("a message") {
+                return serde_json::from_str(&text).expect("JSON");
+            }
+        }
+    };
+    let join = |user: &str| {
+        let (mut socket, _) =
+            tungstenite::client("wss://localhost/signal", certified.connect(server.http)).expect("upgraded");
+        let join = json!({"type": "join", "roomId": "blue", "userId": user, "token": TOKEN});
+        socket.send(Message::text(join.to_string())).expect("sent");
+        assert_eq!(hear(&mut socket)["type"], "room-joined");
+        socket
+    };
+    let (mut ann, mut bob) = (join("ann"), join("bob"));
+    assert_eq!(hear(&mut ann)["type"], "peer-joined");
+    // More than sockets and TLS keep for somebody who does not read, less than the server does.
+    for turn in 0..60 {
+        let sdp = json!({"type": "offer", "sdp": "x".repeat(15 * 1024)});
+        ann.send(Message::text(json!({"type": "offer", "to": "bob", "sdp": sdp, "turn": turn}).to_string()))
+            .expect("sent");
+    }
+    for turn in 0..60 {
+        assert_eq!(hear(&mut bob)["turn"], turn);
+    }
 }

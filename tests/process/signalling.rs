@@ -350,6 +350,27 @@ fn a_client_that_is_gone_before_its_session_is_there_leaves_nothing_behind() {
 }
 
 #[test]
+fn bytes_that_are_no_frames_end_the_connection_at_once() {
+    let server = Server::start(&[]);
+    let bytes: [(&[u8], u16); 7] = [
+        (&[0xc1, 0x80, 1, 2, 3, 4], 1002),
+        (&[0x83, 0x80, 1, 2, 3, 4], 1002),
+        (&[0x81, 0x02, b'{', b'}'], 1002),
+        (&[0x09, 0x80, 1, 2, 3, 4], 1002),
+        (&[0x80, 0x80, 1, 2, 3, 4], 1002),
+        (&[0x82, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0], 1009),
+        // What it announces is not waited for.
+        (&[0x82, 0xff, 0, 0, 1, 0, 0, 0, 0, 0], 1009),
+    ];
+    for (bytes, code) in bytes {
+        let (mut socket, _) = Socket::greeted(server.http);
+        socket.raw(bytes);
+        assert_eq!(socket.closed(), Some(code), "{bytes:x?}");
+        socket.close();
+    }
+}
+
+#[test]
 fn a_stranger_cannot_make_us_buffer() {
     let server = Server::start(&[]);
     let mut stranger = Socket::open(server.http, "", &[]).expect("upgraded");

@@ -9,7 +9,7 @@ use actix_codec::Framed;
 use actix_http::h1;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::engine::door::{CloseReason, LIMIT_CLIENT};
+use crate::engine::door::{Admission, CloseReason, LIMIT_CLIENT};
 use crate::engine::room::{RoomDoor, RoomDoorEffect};
 use crate::wire::signal::{RoomMsg, RoomWord, SignalFault};
 
@@ -27,10 +27,12 @@ where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let mut door = RoomDoor::new(gate.clock.now());
-    let knocked = token.map(|token| gate.admit(token, &knock, SignalFault::BadToken));
+    let knocked = token.map(|token| gate.admit_to_rooms(Some(token), &knock));
+    let known = knocked == Some(Admission::Good);
     let first = knocked.map(|admission| door.knock(admission)).unwrap_or_default();
-    let member = Member { door, first, place: None };
-    carry(Ws::new(member, gate, knock), LIMIT_CLIENT, framed).await
+    let socket = Ws::new(Member { door, first, place: None }, gate, knock);
+    socket.link.admitted.set(known);
+    carry(socket, LIMIT_CLIENT, framed).await
 }
 
 struct Member {
@@ -60,7 +62,7 @@ impl Ws<Member> {
 
     /// The member's next word waits until the rooms have dealt with this one.
     fn forward(&mut self, message: RoomMsg, ctx: &mut Ctx) {
-        self.admitted.set(true);
+        self.link.admitted.set(true);
         let place = self.role.place.get_or_insert_with(|| self.gate.lobby.enter(ctx.address().recipient()));
         // Whoever joins is told of ICE servers.
         let gate = matches!(message, RoomMsg::Join(_)).then(|| self.gate.clone());

@@ -70,8 +70,18 @@ struct Ws<R> {
     joining: Option<(BytesMut, bool)>,
     heard: Instant,
     ending: Option<Ending>,
-    /// Set when the client is no stranger any more: the stream of bytes is bounded by it.
-    admitted: Rc<Cell<bool>>,
+    link: Rc<Link>,
+}
+
+/// What the actor of a connection and its bytes tell each other.
+#[derive(Debug, Default)]
+struct Link {
+    /// Set when the client is no stranger any more: a stranger's bytes are counted.
+    admitted: Cell<bool>,
+    /// Why the bytes cannot be read on.
+    fault: Cell<Option<CloseReason>>,
+    /// Set when a client took long to take something, and could not be listened to meanwhile.
+    slow: Cell<bool>,
 }
 
 type Ctx<R> = WebsocketContext<Ws<R>>;
@@ -79,7 +89,7 @@ type Ctx<R> = WebsocketContext<Ws<R>>;
 impl<R: Role> Ws<R> {
     fn new(role: R, gate: Arc<Gate>, knock: Knock) -> Self {
         let heard = gate.clock.now();
-        Self { role, gate, knock, joining: None, heard, ending: None, admitted: Rc::default() }
+        Self { role, gate, knock, joining: None, heard, ending: None, link: Rc::default() }
     }
 
     fn text(&mut self, text: &str, ctx: &mut Ctx<R>) {
@@ -87,6 +97,13 @@ impl<R: Role> Ws<R> {
             return self.close(CloseReason::TooBig, Ending::Closed, ctx);
         }
         R::text(self, text, ctx);
+    }
+
+    fn binary(&mut self, bytes: usize, ctx: &mut Ctx<R>) {
+        if bytes > self.role.limit() {
+            return self.close(CloseReason::TooBig, Ending::Closed, ctx);
+        }
+        R::binary(self, bytes, ctx);
     }
 
     fn fragment(&mut self, item: Item, ctx: &mut Ctx<R>) {
@@ -137,6 +154,10 @@ impl<R: Role> Ws<R> {
             return;
         }
         let now = self.gate.clock.now();
+        if self.link.slow.take() {
+            // What it said meanwhile is still to be read.
+            self.heard = now;
+        }
         if now.saturating_duration_since(self.heard) >= SILENCE {
             return ctx.stop();
         }
@@ -181,21 +202,23 @@ impl<R: Role> StreamHandler<Result<Frame, ProtocolError>> for Ws<R> {
             // Our Close frame is out: the rest is read, so that the connection ends well, and means nothing.
             Ok(_) if self.ending.is_some() => {}
             Ok(Frame::Text(text)) => self.text(&text, ctx),
-            Ok(Frame::Binary(bytes)) => R::binary(self, bytes.len(), ctx),
+            Ok(Frame::Binary(bytes)) => self.binary(bytes.len(), ctx),
             Ok(Frame::Continuation(item)) => self.fragment(item, ctx),
             Ok(Frame::Ping(bytes)) => ctx.pong(&bytes),
-            Err(ProtocolError::Overflow) => self.close(CloseReason::TooBig, Ending::Closed, ctx),
-            // Text frames are checked below us; the kind of error is only in its text.
-            Err(ProtocolError::Io(error)) if error.to_string().contains("utf-8") => {
-                self.close(CloseReason::InvalidUtf8, Ending::Closed, ctx);
-            }
-            Err(ProtocolError::Io(error)) if error.to_string().contains("size limit") => {
-                self.close(CloseReason::TooBig, Ending::Closed, ctx);
-            }
-            // A connection that broke may have brought a Close frame before: what came whole is handed on yet, then the
-            // stream ends, and we do.
-            Ok(Frame::Pong(_) | Frame::Nop) | Err(ProtocolError::Io(_)) => {}
-            Err(_) => ctx.stop(),
+            Ok(Frame::Pong(_) | Frame::Nop) => {}
+            // A second one after the first ended it already: nothing good comes any more.
+            Err(_) if self.ending.is_some() => ctx.stop(),
+            Err(error) => match (self.link.fault.take(), error) {
+                (Some(reason), _) => self.close(reason, Ending::Closed, ctx),
+                // Text frames are checked below us; the kind of error is only in its text.
+                (None, ProtocolError::Io(error)) if error.to_string().contains("utf-8") => {
+                    self.close(CloseReason::InvalidUtf8, Ending::Closed, ctx);
+                }
+                // A connection that broke may have brought a Close frame before: what came whole is handed on yet, then the
+                // stream ends, and we do.
+                (None, ProtocolError::Io(_)) => {}
+                (None, _) => self.close(CloseReason::Protocol, Ending::Closed, ctx),
+            },
         }
     }
 }
