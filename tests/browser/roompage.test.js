@@ -354,6 +354,22 @@ test("others who send nothing but silence, or no picture any more, are shown so"
   }),
 );
 
+test("pictures are shown where the browser counts no frames of a stream", { timeout: 60_000 }, () =>
+  onPage(
+    {
+      scene: { people: ["Ben", "Clara"], kinds: [{}, { video: false }] },
+      before: () => (HTMLVideoElement.prototype.getVideoPlaybackQuality = () => ({ creationTime: 0, droppedVideoFrames: 0, totalVideoFrames: 0, corruptedVideoFrames: 0 })),
+    },
+    async (page) => {
+      await walkIn(page);
+      await page.locator('.seat[data-picture="true"]', { hasText: "Ben" }).waitFor();
+      assert.equal(await page.locator(".seat", { hasText: "Clara" }).getAttribute("data-picture"), "false");
+      await inRoom(page, "dark", "Ben");
+      await page.locator('.seat[data-picture="false"]', { hasText: "Ben" }).waitFor();
+    },
+  ),
+);
+
 test("another camera and microphone are taken when chosen, and one that went away is replaced", { timeout: 60_000 }, () =>
   onPage({ scene: crowd(2) }, async (page) => {
     await walkIn(page);

@@ -8,6 +8,7 @@ import { pictureWord, rowsOf } from "../src/room/diagnostics.js";
 import { freeName } from "../src/room/guest.js";
 import { chooseFormat, fileName } from "../src/room/recorder.js";
 import { Ear } from "../src/room/speaking.js";
+import { Eye } from "../src/room/tiles.js";
 import { faultsWords, hue, initial, peerWord, refusalWords, statusWords, toggleWord } from "../src/room/words.js";
 
 test("each refusal of the server says what to do, an unknown one says what the server said", () => {
@@ -98,6 +99,18 @@ test("speech is heard at once and held over a breath, and only true silence is s
   assert.equal(ear.hear(-Infinity, 4_800).silent, false);
   assert.equal(ear.hear(-Infinity, 4_900).silent, true);
   assert.equal(ear.hear(-80, 5_000).silent, false, "the noise of a quiet room");
+});
+
+test("a picture moves as long as frames are counted, and where none ever is nothing speaks against it", () => {
+  const blind = new Eye();
+  for (const now of [0, 500, 60_000]) assert.equal(blind.see(0, now), true, "a browser that counts no frames of a stream");
+  const eye = new Eye();
+  assert.equal(eye.see(3, 1_000), true);
+  assert.equal(eye.see(3, 4_900), true);
+  assert.equal(eye.see(3, 5_000), false);
+  assert.equal(eye.see(4, 5_500), true);
+  assert.equal(eye.see(0, 6_000), true, "counted anew");
+  assert.equal(eye.see(0, 60_000), false, "it does count");
 });
 
 test("figures in words, and a dash for each that is not there", () => {

@@ -12,14 +12,29 @@ import { hue, initial } from "./words.js";
  * @property {HTMLElement} box
  * @property {HTMLVideoElement} video
  * @property {MediaStream} stream
- * @property {boolean} picture whether there is something to see
- * @property {number} frames
- * @property {number} movedAt
+ * @property {Eye} eye
  */
 
 const LOOK_MS = 500;
 /** A screen that stands still is repeated by browsers once a second; a camera that was switched off never comes again. */
 const STALE_MS = 4_000;
+
+/** What the number of frames over time means: pure, told the time. */
+export class Eye {
+  #frames = 0;
+  #movedAt = -Infinity;
+  #counts = false;
+
+  /** Whether it moves. Firefox, and Safari for long, count no frames of a stream: there nothing speaks against it. @param {number} frames @param {number} now */
+  see(frames, now) {
+    if (frames !== this.#frames) {
+      this.#counts = true;
+      this.#frames = frames;
+      this.#movedAt = now;
+    }
+    return !this.#counts || now - this.#movedAt < STALE_MS;
+  }
+}
 
 export class Tiles {
   #document;
@@ -73,7 +88,7 @@ export class Tiles {
     video.srcObject = stream;
     this.#listenOn(video);
     /** @type {Seat} */
-    const seat = { name, own, box, video, stream, picture: false, frames: 0, movedAt: -Infinity };
+    const seat = { name, own, box, video, stream, eye: new Eye() };
     const last = [...this.#seats].find(([, other]) => other.own);
     // Oneself stays at the end, so that others do not move when one looks for them.
     if (last) {
@@ -170,10 +185,10 @@ export class Tiles {
 
   /** Who is there, for a recording. */
   get people() {
-    return [...this.#seats].map(([id, { name, video, picture, stream }]) => ({
+    return [...this.#seats].map(([id, { name, video, box, stream }]) => ({
       id,
       name,
-      video: picture ? video : null,
+      video: box.dataset.picture === "true" ? video : null,
       sound: stream.getAudioTracks().find(({ readyState }) => readyState === "live") ?? null,
     }));
   }
@@ -213,17 +228,18 @@ export class Tiles {
 
   /** @param {Seat} seat */
   #judge(seat) {
-    const now = this.#clock.now();
-    const frames = seat.video.getVideoPlaybackQuality?.().totalVideoFrames ?? 0;
-    if (frames !== seat.frames) Object.assign(seat, { frames, movedAt: now });
-    const track = seat.stream.getVideoTracks().find(({ readyState }) => readyState === "live");
-    const moves = seat.own || (!track?.muted && now - seat.movedAt < STALE_MS);
-    seat.picture = track !== undefined && moves && seat.video.videoWidth > 0;
-    seat.box.dataset.picture = String(seat.picture);
+    const moves = seat.eye.see(seat.video.getVideoPlaybackQuality?.().totalVideoFrames ?? 0, this.#clock.now());
+    seat.box.dataset.picture = String(hasPicture(seat) && (seat.own || moves));
   }
 
   /** @param {HTMLVideoElement} video */
   #listenOn(video) {
     if ("setSinkId" in video) video.setSinkId(this.#sink).catch(() => {});
   }
+}
+
+/** Whether there is something to see, as far as the track and its first frame say. @param {Seat} seat */
+function hasPicture({ own, stream, video }) {
+  const track = stream.getVideoTracks().find(({ readyState }) => readyState === "live");
+  return track !== undefined && (own || !track.muted) && video.videoWidth > 0;
 }
