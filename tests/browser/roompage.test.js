@@ -347,10 +347,22 @@ test("others who send nothing but silence, or no picture any more, are shown so"
     await inRoom(page, "loud", "Ben", 0.2);
     await page.waitForSelector('.seat[data-speaking="true"] >> text=Ben');
     assert.equal(await page.locator('.seat[data-silent="true"]').count(), 0);
-    await page.locator('.seat[data-picture="true"]', { hasText: "Clara" }).waitFor();
-    // It stands still, as when a sender replaced its track by none.
-    await page.evaluate(() => /** @type {any} */ (window).fakeRoom.rooms[0].peers.get("Clara").picture.end());
-    await page.locator('.seat[data-picture="false"]', { hasText: "Clara" }).waitFor();
+    const clara = page.locator(".seat", { hasText: "Clara" });
+    const shown = (/** @type {boolean} */ picture) => page.locator(`.seat[data-picture="${picture}"]`, { hasText: "Clara" }).waitFor();
+    await shown(true);
+    await inRoom(page, "muted", "Clara", true);
+    await shown(false);
+    await inRoom(page, "muted", "Clara", false);
+    await shown(true);
+    // It stands still: a screen that nobody touches, or a sender that replaced its track by none. The clock is turned on once the last frame was noticed.
+    await inRoom(page, "freeze", "Clara");
+    await page.waitForTimeout(1_500);
+    const later = (/** @type {number} */ ms) => page.evaluate((more) => void (/** @type {any} */ (window).fakeRoom.ahead += more), ms);
+    await later(10_000);
+    await page.waitForTimeout(1_000);
+    assert.equal(await clara.getAttribute("data-picture"), "true", "a screen may stand still");
+    await later(5_000);
+    await shown(false);
   }),
 );
 

@@ -13,7 +13,7 @@ export class VoxcastError extends Error {
 }
 
 export const browserClock = {
-  now: () => performance.now(),
+  now: () => performance.now() + fake.ahead,
   /** @param {number} ms @param {() => void} run */
   after: (ms, run) => setTimeout(run, ms),
   /** @param {any} handle */
@@ -112,7 +112,7 @@ class Peer {
 }
 
 /** @type {any} */
-const fake = { rooms: [], clients: [], asked: [], sent: { chat: [], cursors: [], tracks: [] }, nudges: 0, scene };
+const fake = { rooms: [], clients: [], asked: [], sent: { chat: [], cursors: [], tracks: [] }, nudges: 0, ahead: 0, scene };
 Object.assign(window, { fakeRoom: fake });
 
 class Room extends Events {
@@ -231,6 +231,17 @@ class Room extends Events {
     track.stop();
     peer.stream.removeTrack(track);
     this.emit("untrack", { peer, track });
+  }
+
+  /** Whether anything comes from the camera of somebody, as their browser tells it. @param {string} id @param {boolean} muted */
+  muted(id, muted) {
+    const [track] = this.peers.get(id).stream.getVideoTracks();
+    Object.defineProperty(track, "muted", { configurable: true, value: muted });
+  }
+
+  /** The camera of somebody gives no more frames, and nobody says so. @param {string} id */
+  freeze(id) {
+    this.peers.get(id).picture.end();
   }
 
   /** @param {any} line */

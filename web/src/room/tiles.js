@@ -16,8 +16,11 @@ import { hue, initial } from "./words.js";
  */
 
 const LOOK_MS = 500;
-/** A screen that stands still is repeated by browsers once a second; a camera that was switched off never comes again. */
-const STALE_MS = 4_000;
+/**
+ * A camera that is switched off is told by its track; this is for senders that replace it by nothing and say nothing. Long, because not every
+ * browser repeats a screen that stands still.
+ */
+const STALE_MS = 15_000;
 
 /** What the number of frames over time means: pure, told the time. */
 export class Eye {
