@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Devices } from "../src/room/devices.js";
-import { fakeMedia } from "./room-fakes.js";
+import { fakeMedia, settle } from "./room-fakes.js";
 
 /** @param {Parameters<typeof fakeMedia>[0]} plugged */
 function scene(plugged) {
@@ -80,6 +80,28 @@ test("switching fast leaves no track that nobody stops", async () => {
   assert.equal(media.live.length, 0);
   assert.equal(media.listeners.size, 0);
   assert.equal(media.most, 1, "one question at a time: the last answer must be to the last wish");
+});
+
+test("a listener that throws keeps no camera on, and later changes are made", async () => {
+  const media = fakeMedia({ audio: ["m1"], video: ["c1"] });
+  let odd = false;
+  const devices = new Devices({
+    media: /** @type {any} */ (media),
+    secure: true,
+    on: () => {
+      if (odd) throw new Error("odd");
+    },
+  });
+  await devices.open();
+  const camera = devices.track("video");
+  odd = true;
+  assert.throws(() => devices.set("video", false), /odd/);
+  await settle();
+  assert.deepEqual([camera?.readyState, devices.track("video")], ["ended", null]);
+  await assert.rejects(devices.choose("audio", "m1"), /odd/, "the caller sees it");
+  odd = false;
+  await devices.set("video", true);
+  assert.ok(devices.live("video"));
 });
 
 test("a microphone that was muted at the door comes up muted", async () => {

@@ -67,14 +67,16 @@ export class Devices {
     part.on = on;
     if (part.track && kind === "audio") part.track.enabled = on;
     if (!on) part.fault = null;
-    this.#tell({ kind });
-    return this.#next(async () => {
+    // Queued first: whoever is told may throw, and "off" must mean off.
+    const done = this.#next(async () => {
       if (part.on && !part.track) await this.#obtain([kind]);
       else if (!part.on && part.track && kind === "video") {
         this.#let(kind);
         this.#tell({ kind });
       }
     });
+    this.#tell({ kind });
+    return done;
   }
 
   /** @param {Kind} kind @param {string} id */
@@ -219,10 +221,11 @@ export class Devices {
     }
   }
 
-  /** @param {() => unknown} task */
+  /** What goes wrong with one is its caller's to know, and no reason to skip the next. @template T @param {() => T} task */
   #next(task) {
-    this.#queue = this.#queue.then(() => (this.#closed ? undefined : task()));
-    return this.#queue;
+    const done = this.#queue.then(() => (this.#closed ? undefined : task()));
+    this.#queue = done.catch(() => {});
+    return done;
   }
 
   /** @param {Change} change */

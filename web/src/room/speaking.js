@@ -42,6 +42,8 @@ export class Speaking {
   #watched = new Map();
   /** @type {Map<string, MediaStreamTrack>} tracks that came before the context was there */
   #wanted = new Map();
+  /** @type {WeakSet<MediaStreamTrack>} tracks that this browser does not measure: trying again at each event would be in vain */
+  #deaf = new WeakSet();
   #samples = new Float32Array(SPAN);
   /** @type {unknown} */
   #timer = null;
@@ -61,7 +63,11 @@ export class Speaking {
   /** Call it inside a gesture: browsers keep an AudioContext asleep until then. */
   wake() {
     if (!this.#Context) return;
-    this.#context ??= new this.#Context();
+    try {
+      this.#context ??= new this.#Context();
+    } catch {
+      return; // too many already: then nobody is measured
+    }
     if (this.#context.state !== "running") this.#context.resume().catch(() => {});
     for (const [id, track] of this.#wanted) this.watch(id, track);
   }
@@ -70,17 +76,23 @@ export class Speaking {
   watch(id, track) {
     if (this.#watched.get(id)?.track === track) return;
     this.forget(id);
-    if (!track) return;
+    if (!track || this.#deaf.has(track)) return;
     if (!this.#context) {
       this.#wanted.set(id, track);
       return;
     }
-    const source = this.#context.createMediaStreamSource(new MediaStream([track]));
-    const analyser = this.#context.createAnalyser();
-    analyser.fftSize = SPAN;
-    // Never towards `destination`: the tile plays, this only listens.
-    source.connect(analyser);
-    this.#watched.set(id, { track, source, analyser, ear: new Ear(this.#clock.now()), told: { speaking: false, silent: false } });
+    try {
+      const source = this.#context.createMediaStreamSource(new MediaStream([track]));
+      const analyser = this.#context.createAnalyser();
+      analyser.fftSize = SPAN;
+      // Never towards `destination`: the tile plays, this only listens.
+      source.connect(analyser);
+      this.#watched.set(id, { track, source, analyser, ear: new Ear(this.#clock.now()), told: { speaking: false, silent: false } });
+    } catch {
+      // Firefox takes no track of another sample rate. The meter is no reason for the call to fail.
+      this.#deaf.add(track);
+      return;
+    }
     this.#timer ??= this.#clock.after(LOOK_MS, () => this.#look());
   }
 
