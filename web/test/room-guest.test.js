@@ -31,7 +31,7 @@ class Speaker {
 }
 
 function scene() {
-  const world = { clients: /** @type {any[]} */ ([]), rooms: /** @type {any[]} */ ([]), relays: /** @type {any[]} */ ([]), joined: /** @type {any[]} */ ([]), refuse: "", taken: /** @type {string[]} */ ([]), connectFault: "", changes: 0 };
+  const world = { clients: /** @type {any[]} */ ([]), rooms: /** @type {any[]} */ ([]), relays: /** @type {any[]} */ ([]), deaf: "", joined: /** @type {any[]} */ ([]), refuse: "", taken: /** @type {string[]} */ ([]), connectFault: "", changes: 0 };
   const guests = new Guests({
     listen: () => {
       const client = Object.assign(new Speaker(), { connect: () => (world.connectFault ? Promise.reject({ code: world.connectFault }) : Promise.resolve()), start: (/** @type {string} */ voice) => (client.voice = voice), voice: "" });
@@ -48,7 +48,12 @@ function scene() {
       return /** @type {any} */ (room);
     },
     relay: () => {
-      const relay = { stream: { of: world.relays.length }, attached: /** @type {any[]} */ ([]), closed: false, attach: (/** @type {any} */ stream) => relay.attached.push(stream), close: () => (relay.closed = true) };
+      if (world.deaf === "at once") throw new Error("no more contexts");
+      const attach = (/** @type {any} */ stream) => {
+        if (world.deaf) throw new Error("another sample rate");
+        relay.attached.push(stream);
+      };
+      const relay = { stream: { of: world.relays.length }, attached: /** @type {any[]} */ ([]), closed: false, attach, close: () => (relay.closed = true) };
       world.relays.push(relay);
       return /** @type {any} */ (relay);
     },
@@ -152,6 +157,20 @@ test("a guest whose client never gets through does not stay", async () => {
   assert.deepEqual(guests.guests, []);
   assert.ok(world.clients[0].closed && world.relays[0].closed);
   assert.ok(world.rooms.every(({ closed }) => closed));
+});
+
+test("a guest whose voice the browser does not take up goes, and why is told", async () => {
+  const { guests, world } = scene();
+  guests.open();
+  guests.ask(VOICE, free);
+  await settle();
+  world.deaf = "later";
+  world.clients[0].emit("track", { stream: "sound" });
+  assert.deepEqual([guests.guests, guests.fault], [[], "unheard"]);
+  assert.ok(world.clients[0].closed && world.rooms[0].closed && world.relays[0].closed);
+  world.deaf = "at once";
+  guests.ask(VOICE, free);
+  assert.deepEqual([guests.guests, guests.fault, world.clients[1].closed], [[], "unheard", false]);
 });
 
 test("why there are no voices is told, and opening again asks again", async () => {

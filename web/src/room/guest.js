@@ -13,6 +13,8 @@ export const MOST_GUESTS = 4;
 const NAMES = 3;
 /** With a number behind it, it must still be a name that the server takes. */
 const LONGEST = 58;
+/** The fault of a browser that does not take up what it hears. */
+const UNHEARD = "unheard";
 
 export class Guests {
   #listen;
@@ -94,6 +96,8 @@ export class Guests {
   ask(voice, taken) {
     const client = this.#desk;
     if (!client || this.#visits.size >= MOST_GUESTS) return;
+    const relay = this.#relayed();
+    if (!relay) return;
     for (const off of this.#deskOffs) off();
     this.#deskOffs = [];
     this.#desk = null;
@@ -102,9 +106,9 @@ export class Guests {
     /** @type {Guest} */
     const guest = { name: freeName(voice.name, known), state: "coming" };
     /** @type {Visit} */
-    const visit = { guest, client, room: null, relay: this.#relay(), offs: [], gone: false };
+    const visit = { guest, client, room: null, relay, offs: [], gone: false };
     this.#visits.add(visit);
-    visit.offs.push(client.on("track", ({ stream }) => visit.relay.attach(stream)));
+    visit.offs.push(client.on("track", ({ stream }) => this.#attach(visit, stream)));
     visit.offs.push(client.on("state", (state) => void (state === "refused" && this.#end(visit))));
     client.start(voice.id);
     /** @type {Set<string>} */
@@ -123,6 +127,27 @@ export class Guests {
   close() {
     this.shut();
     for (const visit of [...this.#visits]) this.#end(visit);
+  }
+
+  /** Null, and told, where the browser has no audio graph to spare. */
+  #relayed() {
+    try {
+      return this.#relay();
+    } catch {
+      this.#fault = UNHEARD;
+      this.#on();
+      return null;
+    }
+  }
+
+  /** A guest who would stay silent for ever goes. @param {Visit} visit @param {MediaStream} stream */
+  #attach(visit, stream) {
+    try {
+      visit.relay.attach(stream);
+    } catch {
+      this.#fault = UNHEARD;
+      this.#end(visit);
+    }
   }
 
   /** @param {Visit} visit @param {(name: string) => string} another */

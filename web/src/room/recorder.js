@@ -87,29 +87,42 @@ export class Recorder {
     const format = this.format;
     const Kind = this.#MediaRecorder;
     if (this.#take || !format || !Kind) return;
-    const canvas = this.#document.createElement("canvas");
-    Object.assign(canvas, { width: WIDTH, height: HEIGHT });
-    const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false }));
     const people = () => this.#people().filter(({ id }) => who === null || id === who);
-    draw(pen, people());
-    const mix = this.#Context ? new Mix(new this.#Context()) : null;
-    mix?.sync(people());
-    const stream = canvas.captureStream(FPS);
-    if (mix) stream.addTrack(mix.track);
-    const recorder = new Kind(stream, { mimeType: format.type });
-    /** @type {Take} */
-    const take = { recorder, mix, stream, chunks: [], since: this.#clock.now(), name: fileName(title, new Date(), format.extension), timer: null };
-    this.#take = take;
-    recorder.ondataavailable = ({ data }) => void (data.size > 0 && take.chunks.push(data));
-    // An error is followed by `stop`, and what came before it is worth keeping.
-    recorder.onstop = () => this.#finish(take, format.type);
-    recorder.start(SLICE_MS);
-    const step = () => {
-      take.timer = this.#clock.after(1000 / FPS, step);
-      const now = people();
-      draw(pen, now);
-      mix?.sync(now);
-    };
+    /** @type {AudioContext | null} */
+    let context = null;
+    /** @type {MediaStream | null} */
+    let stream = null;
+    let step = () => {};
+    try {
+      const canvas = this.#document.createElement("canvas");
+      Object.assign(canvas, { width: WIDTH, height: HEIGHT });
+      const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false }));
+      draw(pen, people());
+      context = this.#Context ? new this.#Context() : null;
+      const mix = context && new Mix(context);
+      mix?.sync(people());
+      stream = canvas.captureStream(FPS);
+      if (mix) stream.addTrack(mix.track);
+      const recorder = new Kind(stream, { mimeType: format.type });
+      /** @type {Take} */
+      const take = { recorder, mix, stream, chunks: [], since: this.#clock.now(), name: fileName(title, new Date(), format.extension), timer: null };
+      recorder.ondataavailable = ({ data }) => void (data.size > 0 && take.chunks.push(data));
+      // An error is followed by `stop`, and what came before it is worth keeping.
+      recorder.onstop = () => this.#finish(take, format.type);
+      recorder.start(SLICE_MS);
+      this.#take = take;
+      step = () => {
+        take.timer = this.#clock.after(1000 / FPS, step);
+        const now = people();
+        draw(pen, now);
+        mix?.sync(now);
+      };
+    } catch {
+      context?.close().catch(() => {});
+      for (const track of stream?.getTracks() ?? []) track.stop();
+      this.#on(null);
+      return;
+    }
     step();
   }
 
@@ -137,7 +150,7 @@ export class Recorder {
 class Mix {
   #context;
   #out;
-  /** @type {Map<string, { track: MediaStreamTrack, source: MediaStreamAudioSourceNode }>} */
+  /** @type {Map<string, { track: MediaStreamTrack, source: MediaStreamAudioSourceNode | null }>} without a source where the browser gave none */
   #sources = new Map();
 
   /** @param {AudioContext} context */
@@ -161,14 +174,23 @@ class Mix {
     const wanted = new Map(people.flatMap(({ id, sound }) => (sound?.readyState === "live" ? [[id, sound]] : [])));
     for (const [id, { track, source }] of this.#sources) {
       if (wanted.get(id) === track) continue;
-      source.disconnect();
+      source?.disconnect();
       this.#sources.delete(id);
     }
     for (const [id, track] of wanted) {
       if (this.#sources.has(id)) continue;
+      this.#sources.set(id, { track, source: this.#source(track) });
+    }
+  }
+
+  /** Null in Firefox for a track of another sample rate: the others are recorded all the same. @param {MediaStreamTrack} track */
+  #source(track) {
+    try {
       const source = this.#context.createMediaStreamSource(new MediaStream([track]));
       source.connect(this.#out);
-      this.#sources.set(id, { track, source });
+      return source;
+    } catch {
+      return null;
     }
   }
 

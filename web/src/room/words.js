@@ -14,6 +14,7 @@ const REFUSALS = {
   over_capacity: ["The server is full", "Try again in a minute."],
   invalid_message: ["That did not work", "The server does not accept this name or room. Use plain letters and up to 64 of them."],
   unreachable: ["The server cannot be reached", "Check that you are online, then try again."],
+  unheard: ["The voice was not heard", "This browser could not send it on to the room."],
   unsupported: ["This browser cannot join", "It makes no WebRTC connections. Switch off extensions that block it, or use another browser."],
 };
 
