@@ -124,8 +124,9 @@ const STATES = {
       await walkIn(page);
       await page.evaluate(() => {
         const [room] = /** @type {any} */ (window).fakeRoom.rooms;
-        room.emit("error", { code: "room_full", message: "Full" });
+        // In the room client's own order.
         room.become("refused");
+        room.emit("error", { code: "room_full", message: "Full" });
       });
       await page.locator("#banner", { hasText: "The room is full" }).waitFor();
     },

@@ -194,7 +194,11 @@ function enter(room) {
         deck.toast(`${name} left.`);
         moved();
       },
-      fault: (error) => (refusal = error),
+      // The room client changes its state first and tells the reason then.
+      fault: (error) => {
+        refusal = error;
+        moved();
+      },
     },
   });
   share = new Share({
