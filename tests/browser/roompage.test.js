@@ -624,11 +624,30 @@ test("a voice: asked in as one more person, sent away, gone when its host leaves
   }),
 );
 
-test("where the server tells no voices, the page says so", { timeout: 60_000 }, () =>
+test("where the server tells no voices, the page says so, and does not guess again", { timeout: 60_000 }, () =>
   onPage({ scene: { voices: false } }, async (page) => {
     await walkIn(page);
+    for (let again = 0; again < 3; again += 1) {
+      await open(page, "voices");
+      await page.locator("#voices-state", { hasText: "Join with the access token" }).waitFor();
+      await page.click("#panel-close");
+    }
+    assert.deepEqual((await done(page)).clients, [{ token: "devtoken", started: "", closed: true }], "what a server on this machine takes");
+  }),
+);
+
+test("without a token, voices of a server elsewhere are not asked for", { timeout: 60_000 }, () =>
+  onPage({}, async (page) => {
+    await page.route("http://elsewhere.test/**", async (route) => {
+      const url = route.request().url();
+      if (url.endsWith("/sdk/index.js")) await route.fallback();
+      else await route.fulfill({ response: await route.fetch({ url: url.replace("http://elsewhere.test/", stage.server.url) }) });
+    });
+    await page.goto("http://elsewhere.test/room?room=Blue%20room");
+    await walkIn(page);
     await open(page, "voices");
-    await page.locator("#voices-state", { hasText: "access token" }).waitFor();
+    await page.getByText("Join with the access token to ask voices in.").waitFor();
+    assert.deepEqual((await done(page)).clients, []);
   }),
 );
 

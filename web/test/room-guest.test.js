@@ -31,12 +31,13 @@ class Speaker {
 }
 
 function scene() {
-  const world = { clients: /** @type {any[]} */ ([]), rooms: /** @type {any[]} */ ([]), relays: /** @type {any[]} */ ([]), deaf: "", joined: /** @type {any[]} */ ([]), refuse: "", taken: /** @type {string[]} */ ([]), connectFault: "", changes: 0 };
+  const world = { clients: /** @type {any[]} */ ([]), rooms: /** @type {any[]} */ ([]), relays: /** @type {any[]} */ ([]), deaf: "", joined: /** @type {any[]} */ ([]), refuse: "", taken: /** @type {string[]} */ ([]), connectFault: "", token: "t", changes: 0 };
   const guests = new Guests({
+    token: () => world.token,
     listen: () => {
       const client = Object.assign(new Speaker(), { connect: () => (world.connectFault ? Promise.reject({ code: world.connectFault }) : Promise.resolve()), start: (/** @type {string} */ voice) => (client.voice = voice), voice: "" });
       world.clients.push(client);
-      return { client: /** @type {any} */ (client), token: "t" };
+      return /** @type {any} */ (client);
     },
     join: async (user, stream) => {
       await settle();
@@ -175,10 +176,10 @@ test("a guest whose voice the browser does not take up goes, and why is told", a
 
 test("why there are no voices is told, and opening again asks again", async () => {
   const { guests, world } = scene();
-  world.connectFault = "unauthorized";
+  world.connectFault = "unreachable";
   guests.open();
   await settle();
-  assert.equal(guests.fault, "unauthorized");
+  assert.equal(guests.fault, "unreachable");
   assert.ok(world.clients[0].closed);
   world.connectFault = "";
   guests.open();
@@ -187,4 +188,24 @@ test("why there are no voices is told, and opening again asks again", async () =
   guests.shut();
   assert.ok(world.clients[1].closed);
   assert.equal(world.clients[1].heeded, 0);
+});
+
+test("without a token nothing is asked, and one that was refused is not tried again", async () => {
+  const { guests, world } = scene();
+  world.token = "";
+  guests.open();
+  assert.deepEqual([guests.fault, world.clients.length, world.changes], ["unauthorized", 0, 1]);
+  world.token = "wrong";
+  world.connectFault = "unauthorized";
+  for (let again = 0; again < 3; again += 1) {
+    guests.open();
+    await settle();
+    guests.shut();
+  }
+  assert.deepEqual([guests.fault, world.clients.length], ["unauthorized", 1]);
+  world.token = "right";
+  world.connectFault = "";
+  guests.open();
+  await settle();
+  assert.deepEqual([guests.fault, world.clients.length], [null, 2]);
 });

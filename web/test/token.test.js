@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { TokenStore } from "../src/token.js";
+import { TokenStore, orDevToken } from "../src/token.js";
 
 function scene({ hash = "", works = true } = {}) {
   const fakeStore = () => {
@@ -57,4 +57,10 @@ test("a browser without storage still works", () => {
   tokens.keep("t", true);
   tokens.forget();
   assert.equal(tokens.remembered, false);
+});
+
+test("without a token there is devtoken on this very machine, and nothing elsewhere", () => {
+  for (const host of ["localhost", "127.0.0.1", "127.8.9.10", "[::1]"]) assert.equal(orDevToken("", host), "devtoken", host);
+  for (const host of ["voxcast.example", "127.0.0.1.example", "localhost.example", "192.168.0.7", "[::2]", ""]) assert.equal(orDevToken("", host), "", host);
+  assert.equal(orDevToken("mine", "localhost"), "mine");
 });

@@ -282,8 +282,10 @@ export class Client extends Events {
   state = "idle";
   started = "";
 
-  constructor() {
+  /** @param {{ token?: string }} options */
+  constructor({ token }) {
     super();
+    this.token = token;
     fake.clients.push(this);
   }
 

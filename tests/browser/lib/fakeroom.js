@@ -37,6 +37,6 @@ export async function inRoom(page, word, ...values) {
 export async function done(page) {
   return page.evaluate(() => {
     const { asked, sent, nudges, rooms, clients } = /** @type {any} */ (window).fakeRoom;
-    return { asked, sent, nudges, rooms: rooms.map((/** @type {any} */ { user, state }) => ({ user, state })), clients: clients.map((/** @type {any} */ { started, closed }) => ({ started, closed: closed === true })) };
+    return { asked, sent, nudges, rooms: rooms.map((/** @type {any} */ { user, state }) => ({ user, state })), clients: clients.map((/** @type {any} */ { token, started, closed }) => ({ token, started, closed: closed === true })) };
   });
 }

@@ -17,6 +17,7 @@ const LONGEST = 58;
 const UNHEARD = "unheard";
 
 export class Guests {
+  #token;
   #listen;
   #join;
   #relay;
@@ -31,15 +32,19 @@ export class Guests {
   #voices = [];
   /** @type {string | null} */
   #fault = null;
+  /** @type {string | null} the token that was not accepted */
+  #refused = null;
 
   /**
    * @param {object} options
-   * @param {() => { client: Client, token: string }} options.listen a client that is not yet connected
+   * @param {() => string} options.token empty where there is none to ask with
+   * @param {(token: string) => Client} options.listen a client that is not yet connected
    * @param {(user: string, stream: MediaStream) => Promise<Room>} options.join a second place in the room that receives nothing
    * @param {() => Relay} options.relay
    * @param {() => void} options.on something changed
    */
-  constructor({ listen, join, relay, on }) {
+  constructor({ token, listen, join, relay, on }) {
+    this.#token = token;
     this.#listen = listen;
     this.#join = join;
     this.#relay = relay;
@@ -63,7 +68,14 @@ export class Guests {
   /** Asks the server which voices it has. */
   open() {
     if (this.#desk) return;
-    const { client, token } = this.#listen();
+    const token = this.#token();
+    // Each wrong guess counts, and some more of them would lock this address out of the room as well.
+    if (token === "" || token === this.#refused) {
+      this.#fault = "unauthorized";
+      this.#on();
+      return;
+    }
+    const client = this.#listen(token);
     this.#desk = client;
     this.#fault = null;
     this.#deskOffs = [
@@ -76,6 +88,7 @@ export class Guests {
     client.connect({ token }).catch((fault) => {
       // It may serve a guest by now, who would stay silent for ever.
       const visit = [...this.#visits].find((one) => one.client === client);
+      if (fault?.code === "unauthorized") this.#refused = token;
       if (client !== this.#desk && !visit) return;
       this.#fault = fault?.code ?? "unreachable";
       if (visit) this.#end(visit);

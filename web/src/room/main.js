@@ -1,7 +1,7 @@
 // Puts the room page together: devices, room, tiles and panels, each told of the others only here.
 
 import { Client, browserClock, joinRoom } from "../../sdk/index.js";
-import { TokenStore } from "../token.js";
+import { TokenStore, orDevToken } from "../token.js";
 import { Chat } from "./chat.js";
 import { Pointers } from "./cursors.js";
 import { Deck } from "./deck.js";
@@ -19,7 +19,7 @@ import { Share } from "./share.js";
 import { Speaking } from "./speaking.js";
 import { Tiles } from "./tiles.js";
 import { Visit } from "./visit.js";
-import { faultWords, refusalWords } from "./words.js";
+import { faultWords, refusalWords, voicesFaultWords } from "./words.js";
 
 const TICK_MS = 250;
 
@@ -208,7 +208,8 @@ function enter(room) {
     on: showOwn,
   });
   guests = new Guests({
-    listen: () => ({ client: new Client({ url: new URL("/ws", location.href), token: entry.token, defaultIceServers: [], retries: 2 }), token: entry.token }),
+    token: () => orDevToken(entry.token, location.hostname),
+    listen: (token) => new Client({ url: new URL("/ws", location.href), token, defaultIceServers: [], retries: 2 }),
     join: (user, stream) => joinRoom({ ...place(), user, stream, receive: false }),
     relay: () => new Relay({ context: new AudioContext(), element: new Audio() }),
     on: showVoices,
@@ -272,7 +273,7 @@ function showOwn() {
 
 function showVoices() {
   if (!guests) return;
-  const fault = guests.fault === null ? "" : refusalWords({ code: guests.fault, message: "The voices cannot be reached." }).text;
+  const fault = guests.fault === null ? "" : voicesFaultWords(guests.fault);
   voicesPane.show({ voices: guests.voices, guests: guests.guests, fault, full: guests.guests.length >= MOST_GUESTS });
 }
 

@@ -25,6 +25,13 @@ export function refusalWords({ code, message }) {
   return { title, text };
 }
 
+/** Why there are no voices, or why one did not come. @param {string} code */
+export function voicesFaultWords(code) {
+  // The panel has no field for it.
+  if (code === "unauthorized") return "Join with the access token to ask voices in.";
+  return refusalWords({ code, message: "The voices cannot be reached." }).text;
+}
+
 /**
  * The pill at the top.
  * @param {string} state
