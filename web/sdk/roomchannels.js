@@ -15,15 +15,15 @@ import { readChat, readCursor } from "./roomwire.js";
 /** Lines that wait for a way to this person; who is longer without one has missed the conversation. */
 const WAITING = 256;
 /** Lines that are taken from one person: no one types so fast, but what waited comes at once. */
-const BURST = 512;
-const PER_SECOND = 20;
+const CHAT = { burst: 512, perSecond: 20 };
+/** Twice what we send ourselves. */
+const CURSORS = { burst: 120, perSecond: 60 };
 /** Channels that are kept of one person; each costs memory, and a stranger opens them for nothing. */
 const CHANNELS = 32;
 /** A cursor that waits is older than the next one. */
 const BUFFERED = 65_536;
 
 export class RoomChannels {
-  #clock;
   #on;
   /** @type {Map<RTCDataChannel, () => void>} every channel, and what lets go of it */
   #all = new Map();
@@ -32,14 +32,14 @@ export class RoomChannels {
   /** @type {string[]} */
   #outbox = [];
   #ready = false;
-  #tokens = BURST;
-  #filledAt;
+  #lines;
+  #cursors;
 
   /** @param {{ clock: import("./clock.js").Clock, on: Listeners }} options */
   constructor({ clock, on }) {
-    this.#clock = clock;
     this.#on = on;
-    this.#filledAt = clock.now();
+    this.#lines = new Bucket(clock, CHAT);
+    this.#cursors = new Bucket(clock, CURSORS);
   }
 
   /** @param {RTCDataChannel} channel */
@@ -147,20 +147,37 @@ export class RoomChannels {
     while (this.#outbox.length > 0 && send(channel, { type: "chat", text: this.#outbox[0] })) this.#outbox.shift();
   }
 
-  /** @param {string} label @param {unknown} data */
+  /** Counted before it is read: reading is what costs. @param {string} label @param {unknown} data */
   #heard(label, data) {
     if (label === "cursors") {
-      const at = readCursor(data);
+      const at = this.#cursors.take() ? readCursor(data) : null;
       if (at) this.#on.cursor(at);
-    } else if (this.#mayTalk()) {
+    } else if (this.#lines.take()) {
       const text = readChat(data);
       if (text !== null) this.#on.chat(text);
     }
   }
+}
 
-  #mayTalk() {
+/** A token bucket. */
+class Bucket {
+  #clock;
+  #rate;
+  #tokens;
+  #filledAt;
+
+  /** @param {import("./clock.js").Clock} clock @param {{ burst: number, perSecond: number }} rate */
+  constructor(clock, rate) {
+    this.#clock = clock;
+    this.#rate = rate;
+    this.#tokens = rate.burst;
+    this.#filledAt = clock.now();
+  }
+
+  take() {
     const now = this.#clock.now();
-    this.#tokens = Math.min(BURST, this.#tokens + ((now - this.#filledAt) / 1000) * PER_SECOND);
+    const { burst, perSecond } = this.#rate;
+    this.#tokens = Math.min(burst, this.#tokens + ((now - this.#filledAt) / 1000) * perSecond);
     this.#filledAt = now;
     if (this.#tokens < 1) return false;
     this.#tokens -= 1;

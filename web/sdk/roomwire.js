@@ -30,8 +30,10 @@ import { candidate, iceServer, list, maybe, object, reader, text } from "./wire.
 const NAME = 128;
 /** A line of chat; what is longer is cut. */
 export const CHAT_CHARS = 4_000;
-/** No line of chat and no cursor needs more, however it is escaped. */
-const FRAME_CHARS = 64 * 1024;
+/** No line of chat needs more, however it is escaped. */
+const CHAT_FRAME_CHARS = 64 * 1024;
+/** And no cursor, however exact. */
+const CURSOR_FRAME_CHARS = 256;
 
 /** @type {Shape} */
 const name = (value) => text(value) && /** @type {string} */ (value).length > 0 && /** @type {string} */ (value).length <= NAME;
@@ -54,14 +56,14 @@ const readChannel = reader({ chat: { text }, cursor: { x: Number.isFinite, y: Nu
 
 /** A line of chat, or null for what is none. @param {unknown} frame */
 export function readChat(frame) {
-  const message = small(frame);
+  const message = small(frame, CHAT_FRAME_CHARS);
   const said = message?.type === "chat" ? message.text.trim() : "";
   return said === "" ? null : cut(said);
 }
 
 /** Where somebody points, or null. @param {unknown} frame @returns {{ x: number, y: number } | null} */
 export function readCursor(frame) {
-  const message = small(frame);
+  const message = small(frame, CURSOR_FRAME_CHARS);
   return message?.type === "cursor" ? { x: unit(message.x), y: unit(message.y) } : null;
 }
 
@@ -70,9 +72,9 @@ export function unit(value) {
   return Math.min(1, Math.max(0, value));
 }
 
-/** @param {unknown} frame */
-function small(frame) {
-  return typeof frame === "string" && frame.length <= FRAME_CHARS ? readChannel(frame).message : null;
+/** @param {unknown} frame @param {number} most */
+function small(frame, most) {
+  return typeof frame === "string" && frame.length <= most ? readChannel(frame).message : null;
 }
 
 /** Not through the middle of a character. @param {string} said */

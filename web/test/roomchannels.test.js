@@ -159,6 +159,22 @@ test("a stranger's flood of chat is cut, and what comes later is heard again", a
   assert.equal(told.length, 532);
 });
 
+test("a stranger's flood of cursors is cut, costs them no line of chat, and what comes later is seen again", async () => {
+  const { clock, add, told } = scene();
+  const [cursors, chat] = [add("cursors"), add("chat")];
+  for (let at = 0; at < 2_000; at += 1) cursors.hear({ type: "cursor", x: 0, y: 0 });
+  assert.equal(told.length, 120);
+  chat.hear({ type: "chat", text: "x" });
+  assert.equal(told.length, 121);
+  await clock.advance(1_000);
+  for (let at = 0; at < 2_000; at += 1) cursors.hear("{");
+  cursors.hear({ type: "cursor", x: 0, y: 0 });
+  assert.equal(told.length, 121, "what is no cursor counts as well");
+  await clock.advance(1_000);
+  for (let at = 0; at < 2_000; at += 1) cursors.hear({ type: "cursor", x: 0, y: 0 });
+  assert.equal(told.length, 181);
+});
+
 test("chat is checked, trimmed and cut, and never through a character", () => {
   const line = (/** @type {unknown} */ text) => readChat(JSON.stringify({ type: "chat", text }));
   assert.equal(line("  a <b>\n "), "a <b>");
@@ -176,6 +192,8 @@ test("a cursor is finite and within the picture", () => {
   assert.deepEqual(at("0.25"), { x: 0.25, y: 0.5 });
   assert.deepEqual(at("-3", "9"), { x: 0, y: 1 });
   for (const odd of ["null", '"1"', "1e999", "[1]", "true"]) assert.equal(at(odd), null);
+  assert.deepEqual(at("0.12345678901234567", "1e-300"), { x: 0.12345678901234567, y: 1e-300 });
+  assert.equal(at(`0.${"1".repeat(256)}`), null, "longer than any cursor");
 });
 
 test("cursors wait for the connection and for room in the channel", () => {
