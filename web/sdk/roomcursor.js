@@ -4,8 +4,8 @@ import { unit } from "./roomwire.js";
 
 /** @typedef {import("./roompeer.js").RoomPeer} RoomPeer */
 
-/** 30 a second, as often as an eye follows. */
-const EVERY_MS = 1_000 / 30;
+/** 30 a second, as often as an eye follows; a whole number, because browsers cut the rest off, which would make it 31. */
+const EVERY_MS = Math.ceil(1_000 / 30);
 
 export class RoomCursor {
   #clock;
