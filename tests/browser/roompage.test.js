@@ -585,6 +585,40 @@ async function playBack() {
   return { seconds: video.currentTime, width: video.videoWidth, height: video.videoHeight, level, colours: colours.size };
 }
 
+test("a recording goes on while nobody sees the page, also with who comes then", { timeout: 60_000 }, () =>
+  onPage({ scene: crowd(2), context: { viewport: DESK, acceptDownloads: true } }, async (page) => {
+    await walkIn(page);
+    await page.waitForSelector('.seat[data-picture="true"]');
+    // What a browser does to a page that nobody sees.
+    await page.evaluate(() => {
+      Object.defineProperty(document, "visibilityState", { value: "hidden" });
+      const after = window.setTimeout;
+      Object.assign(window, { setTimeout: (/** @type {() => void} */ run, ms = 0) => after(run, Math.max(ms, 1_000)), drawn: /** @type {Record<string, number>} */ ({}) });
+      const { drawImage } = CanvasRenderingContext2D.prototype;
+      CanvasRenderingContext2D.prototype.drawImage = function (/** @type {any[]} */ ...given) {
+        const who = given[0].closest(".seat")?.querySelector(".who").textContent;
+        const { drawn } = /** @type {any} */ (window);
+        drawn[who] = (drawn[who] ?? 0) + 1;
+        drawImage.apply(this, /** @type {any} */ (given));
+      };
+    });
+    await open(page, "record");
+    const saving = page.waitForEvent("download");
+    await page.click("#record-go");
+    await inRoom(page, "add", "Zoe");
+    await page.waitForFunction(() => (/** @type {any} */ (window).drawn.Zoe ?? 0) > 20, undefined, { timeout: 8_000 });
+    await inRoom(page, "muted", "Ben", true);
+    await page.waitForTimeout(100);
+    const before = await page.evaluate(() => ({ .../** @type {any} */ (window).drawn }));
+    await page.waitForTimeout(500);
+    const after = await page.evaluate(() => ({ .../** @type {any} */ (window).drawn }));
+    assert.equal(after.Ben, before.Ben, "who switched the camera off is an initial");
+    assert.ok(after.Zoe > before.Zoe);
+    await page.click("#record-go");
+    await saving;
+  }),
+);
+
 test("one person is recorded under their own name, and nobody is told who did not want it", { timeout: 60_000 }, () =>
   onPage({ scene: crowd(3), context: { viewport: DESK, acceptDownloads: true } }, async (page) => {
     await walkIn(page);

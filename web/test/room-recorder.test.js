@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { pace } from "../src/room/outside.js";
 import { Recorder } from "../src/room/recorder.js";
 import { Speaking } from "../src/room/speaking.js";
 import { FakeClock } from "./fakes.js";
@@ -54,6 +55,7 @@ function scene({ deaf = /** @type {FakeTrack[]} */ ([]), broken = "" } = {}) {
     AudioContext: /** @type {any} */ (AudioContext),
     document: /** @type {any} */ ({ createElement: () => ({ getContext: obedient, captureStream: () => ({ getTracks: () => [world.captured], addTrack() {} }) }) }),
     clock,
+    pace: (ms, run) => pace({ Worker: undefined, clock }, ms, run),
     people: () => world.people,
     on: (recording) => world.told.push(recording),
   });
@@ -94,4 +96,44 @@ test("somebody whose level cannot be measured is not measured, and all others ar
   assert.equal(world.tried, 2);
   speaking.close();
   assert.equal(world.clock.pending, 0);
+});
+
+test("a recording is drawn at the pace of a worker, one tick at a time, and by the clock where its file does not come", async () => {
+  const clock = new FakeClock();
+  /** @type {any[]} */
+  const made = [];
+  const Worker = /** @type {any} */ (
+    class {
+      asked = 0;
+      ended = false;
+      onmessage = () => {};
+      onerror = () => {};
+      constructor(/** @type {URL} */ url) {
+        made.push(Object.assign(this, { url }));
+      }
+      postMessage = () => (this.asked += 1);
+      terminate = () => (this.ended = true);
+    }
+  );
+  let runs = 0;
+  const stop = pace({ Worker, clock }, 40, () => (runs += 1));
+  const [worker] = made;
+  assert.match(worker.url.href, /\/src\/room\/ticks\.js$/);
+  worker.onmessage();
+  worker.onmessage();
+  assert.deepEqual([runs, worker.asked, clock.pending], [2, 3, 0]);
+  worker.onerror();
+  await clock.advance(400);
+  assert.deepEqual([runs, worker.ended], [12, true]);
+  stop();
+  assert.equal(clock.pending, 0);
+  const forbidden = /** @type {any} */ (
+    class {
+      constructor() {
+        throw new Error("the policy");
+      }
+    }
+  );
+  pace({ Worker: forbidden, clock }, 40, () => (runs += 1))();
+  assert.equal(clock.pending, 0);
 });

@@ -11,7 +11,7 @@ import { button, element } from "./dom.js";
 import { Door } from "./door.js";
 import { Guests, MOST_GUESTS, Relay } from "./guest.js";
 import { Head } from "./head.js";
-import { Awake, copyText, rememberedName, rememberName, saveFile } from "./outside.js";
+import { Awake, copyText, pace, rememberedName, rememberName, saveFile } from "./outside.js";
 import { OWN, Own } from "./own.js";
 import { RecordPane, VoicesPane } from "./panes.js";
 import { fileName, Recorder } from "./recorder.js";
@@ -139,6 +139,7 @@ const recorder = new Recorder({
   AudioContext: globalThis.AudioContext,
   document,
   clock,
+  pace: (ms, run) => pace({ Worker: globalThis.Worker, clock }, ms, run),
   people: () => tiles.people,
   on: (recording) => {
     if (recording) recordPane.save(recording);

@@ -46,6 +46,52 @@ export async function loudspeakers(media) {
   return all.filter(({ kind, label }) => kind === "audiooutput" && label !== "").map(({ deviceId, label }) => ({ id: deviceId, name: label }));
 }
 
+/**
+ * Runs something again and again at this pace, also while nobody sees the page; by the clock where there is no worker.
+ * @param {{ Worker: typeof globalThis.Worker | undefined, clock: import("../../sdk/index.js").Clock }} means
+ * @param {number} ms
+ * @param {() => void} run
+ * @returns {() => void} ends it
+ */
+export function pace({ Worker: Kind, clock }, ms, run) {
+  /** @type {unknown} */
+  let timer = null;
+  const byClock = () => {
+    timer = clock.after(ms, () => {
+      byClock();
+      run();
+    });
+  };
+  const worker = startWorker(Kind);
+  const stop = () => {
+    if (worker) worker.onmessage = worker.onerror = null;
+    worker?.terminate();
+    clock.cancel(timer);
+  };
+  if (worker) {
+    worker.onmessage = () => {
+      worker.postMessage(ms);
+      run();
+    };
+    // Its file did not come.
+    worker.onerror = () => {
+      stop();
+      byClock();
+    };
+    worker.postMessage(ms);
+  } else byClock();
+  return stop;
+}
+
+/** @param {typeof globalThis.Worker | undefined} Kind */
+function startWorker(Kind) {
+  try {
+    return Kind ? new Kind(new URL("./ticks.js", import.meta.url)) : null;
+  } catch {
+    return null;
+  }
+}
+
 /** A phone that is only watched would go dark. */
 export class Awake {
   #lock;

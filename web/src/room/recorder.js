@@ -49,6 +49,7 @@ export class Recorder {
   #Context;
   #document;
   #clock;
+  #pace;
   #people;
   #on;
   /** @type {Take | null} */
@@ -60,14 +61,16 @@ export class Recorder {
    * @param {(new () => AudioContext) | undefined} options.AudioContext
    * @param {Document} options.document
    * @param {import("../../sdk/index.js").Clock} options.clock
+   * @param {(ms: number, run: () => void) => () => void} options.pace runs something again and again until it is ended, also while nobody looks
    * @param {() => Person[]} options.people who is there now, in the order of the tiles
    * @param {(recording: Recording | null) => void} options.on one is ready, or came to nothing
    */
-  constructor({ MediaRecorder, AudioContext: Context, document, clock, people, on }) {
+  constructor({ MediaRecorder, AudioContext: Context, document, clock, pace, people, on }) {
     this.#MediaRecorder = MediaRecorder;
     this.#Context = Context;
     this.#document = document;
     this.#clock = clock;
+    this.#pace = pace;
     this.#people = people;
     this.#on = on;
   }
@@ -92,7 +95,6 @@ export class Recorder {
     let context = null;
     /** @type {MediaStream | null} */
     let stream = null;
-    let step = () => {};
     try {
       const canvas = this.#document.createElement("canvas");
       Object.assign(canvas, { width: WIDTH, height: HEIGHT });
@@ -105,25 +107,22 @@ export class Recorder {
       if (mix) stream.addTrack(mix.track);
       const recorder = new Kind(stream, { mimeType: format.type });
       /** @type {Take} */
-      const take = { recorder, mix, stream, chunks: [], since: this.#clock.now(), name: fileName(title, new Date(), format.extension), timer: null };
+      const take = { recorder, mix, stream, chunks: [], since: this.#clock.now(), name: fileName(title, new Date(), format.extension), end: () => {} };
       recorder.ondataavailable = ({ data }) => void (data.size > 0 && take.chunks.push(data));
       // An error is followed by `stop`, and what came before it is worth keeping.
       recorder.onstop = () => this.#finish(take, format.type);
       recorder.start(SLICE_MS);
-      this.#take = take;
-      step = () => {
-        take.timer = this.#clock.after(1000 / FPS, step);
+      take.end = this.#pace(1000 / FPS, () => {
         const now = people();
         draw(pen, now);
         mix?.sync(now);
-      };
+      });
+      this.#take = take;
     } catch {
       context?.close().catch(() => {});
       for (const track of stream?.getTracks() ?? []) track.stop();
       this.#on(null);
-      return;
     }
-    step();
   }
 
   stop() {
@@ -132,7 +131,7 @@ export class Recorder {
 
   /** @param {Take} take @param {string} type */
   #finish(take, type) {
-    this.#clock.cancel(take.timer);
+    take.end();
     take.recorder.ondataavailable = null;
     take.recorder.onstop = null;
     take.mix?.close();
@@ -144,7 +143,7 @@ export class Recorder {
   }
 }
 
-/** @typedef {{ recorder: MediaRecorder, mix: Mix | null, stream: MediaStream, chunks: Blob[], since: number, name: string, timer: unknown }} Take */
+/** @typedef {{ recorder: MediaRecorder, mix: Mix | null, stream: MediaStream, chunks: Blob[], since: number, name: string, end: () => void }} Take */
 
 /** Everybody's sound in one track. */
 class Mix {

@@ -186,13 +186,13 @@ export class Tiles {
     return this.#seats.size;
   }
 
-  /** Who is there, for a recording. */
+  /** Who is there, for a recording: it goes on while nobody sees the tiles, so frames that are not drawn say nothing about a picture. */
   get people() {
-    return [...this.#seats].map(([id, { name, video, box, stream }]) => ({
+    return [...this.#seats].map(([id, seat]) => ({
       id,
-      name,
-      video: box.dataset.picture === "true" ? video : null,
-      sound: stream.getAudioTracks().find(({ readyState }) => readyState === "live") ?? null,
+      name: seat.name,
+      video: hasPicture(seat) ? seat.video : null,
+      sound: seat.stream.getAudioTracks().find(({ readyState }) => readyState === "live") ?? null,
     }));
   }
 
