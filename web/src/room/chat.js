@@ -51,8 +51,8 @@ export class Chat {
       this.#submit();
     });
     this.#field.addEventListener("keydown", (event) => {
-      // While an input method composes, Enter chooses a word.
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      // While an input method composes, Enter chooses a word. Safari says before that key that it composes no more; its code still tells.
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
       event.preventDefault();
       this.#submit();
     });
