@@ -248,6 +248,26 @@ test("the door: what is joined with, what is remembered, what leaves the address
   }),
 );
 
+test("a token that comes inside is taken for the next try, and the link holds none", { timeout: 60_000 }, () =>
+  onPage({ scene: crowd(2), context: { permissions: ["clipboard-read", "clipboard-write"] } }, async (page) => {
+    await walkIn(page);
+    const link = `${stage.server.url}room?room=Blue%20room`;
+    await page.evaluate(() => void (location.hash = "#token=s%2Bcret"));
+    await page.waitForFunction((wanted) => location.href === wanted, link);
+    // An address that nobody cleaned is not copied either.
+    await page.evaluate(() => history.replaceState(null, "", "#token=s%2Bcret"));
+    await page.getByRole("button", { name: "Copy link" }).click();
+    await page.getByText("The link is copied.").waitFor();
+    assert.equal(await page.evaluate(() => navigator.clipboard.readText()), link);
+    await inRoom(page, "become", "refused");
+    await page.getByRole("button", { name: "Try now" }).click();
+    await page.waitForFunction(() => /** @type {any} */ (window).fakeRoom.rooms.length === 2);
+    assert.deepEqual((await done(page)).asked.map((/** @type {any} */ { token }) => token), [null, "s+cret"]);
+    await page.click("#leave");
+    assert.equal(await page.inputValue("#token"), "s+cret");
+  }),
+);
+
 test("a wrong token is asked for again, and giving up while joining works", { timeout: 60_000 }, async () => {
   await onPage({ scene: { refuse: "unauthorized" } }, async (page) => {
     await knock(page);

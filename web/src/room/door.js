@@ -42,6 +42,11 @@ export class Door {
     (empty ? input(this.#document, empty) : button(this.#document, "enter")).focus({ preventScroll: true });
   }
 
+  /** Another token came while nobody looked. @param {string} token */
+  give(token) {
+    input(this.#document, "token").value = token;
+  }
+
   askToken() {
     element(this.#document, "token-part").hidden = false;
     const show = button(this.#document, "token-show");

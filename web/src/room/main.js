@@ -85,7 +85,7 @@ const head = new Head({
       leave();
       if (refusal) refuse(refusal);
     },
-    invite: () => copy(location.href, "The link is copied."),
+    invite: () => copy(location.origin + address(), "The link is copied."),
   },
 });
 const door = new Door({ document, wishes: { join: (wanted) => void join(wanted), cancel: () => entering?.abort() } });
@@ -174,11 +174,16 @@ function place() {
   return { url: new URL("/signal", location.href), room: entry.room, ...(entry.token ? { token: entry.token } : {}) };
 }
 
+/** Of the room, without any secret that the address bar may hold. */
+function address() {
+  return `${location.pathname}?room=${encodeURIComponent(entry.room)}`;
+}
+
 /** @param {import("../../sdk/index.js").Room} room */
 function enter(room) {
   if (entry.token) tokens.keep(entry.token, tokens.remembered);
   rememberName(localStorage, entry.name);
-  history.replaceState(history.state, "", `${location.pathname}?room=${encodeURIComponent(entry.room)}`);
+  history.replaceState(history.state, "", address());
   refusal = null;
   tiles.clear();
   tiles.add(OWN, { name: entry.name, own: true, stream: own.stream });
@@ -349,7 +354,13 @@ function arrive() {
 }
 
 addEventListener("hashchange", () => {
-  if (!visit) arrive();
+  if (!visit) {
+    arrive();
+    return;
+  }
+  // The next try comes in with it; the address bar must not keep it.
+  entry = { ...entry, token: tokens.take() ?? entry.token };
+  door.give(entry.token);
 });
 
 arrive();
