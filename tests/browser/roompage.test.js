@@ -835,10 +835,60 @@ test("leaving lets go of the room, and the way in stands open", { timeout: 60_00
     await reach(page, "door");
     assert.equal((await done(page)).rooms[0].state, "closed");
     assert.equal(await page.locator(".seat").count(), 0);
-    await page.waitForSelector("#preview:not([hidden])");
     await walkIn(page);
     assert.equal(await page.locator(".seat").count(), 3);
     assert.equal(await page.locator(".line").count(), 0, "the history is the visit's");
     assert.equal(await page.locator("#panel").isVisible(), false);
   }),
+);
+
+test("leaving puts out the lights, and coming in again brings back what was on", { timeout: 60_000 }, () =>
+  onPage(
+    {
+      scene: crowd(2),
+      before: () => {
+        const { getUserMedia } = MediaDevices.prototype;
+        /** @type {MediaStreamTrack[]} */
+        const tracks = [];
+        Object.assign(window, { open: () => tracks.filter(({ readyState }) => readyState === "live").map(({ kind }) => kind).sort() });
+        MediaDevices.prototype.getUserMedia = async function (wishes) {
+          const stream = await getUserMedia.call(this, wishes);
+          tracks.push(...stream.getTracks());
+          return stream;
+        };
+      },
+    },
+    async (page) => {
+      const lights = () => page.evaluate(() => /** @type {any} */ (window).open());
+      await walkIn(page);
+      await page.waitForSelector('.seat[data-own="true"][data-picture="true"]');
+      await page.click("#leave");
+      await reach(page, "door");
+      assert.deepEqual(await lights(), []);
+      assert.equal(await page.locator("#preview").isVisible(), false);
+      await page.getByText("Camera and microphone are off until you join.").waitFor();
+      assert.deepEqual(await page.locator("#door-mic, #door-camera").evaluateAll((keys) => keys.map(({ ariaLabel }) => ariaLabel)), ["Unmute microphone", "Turn camera on"]);
+      assert.equal(await page.locator("#door-meter").getAttribute("aria-valuetext"), "silent");
+      await shoot(page, "room-rest-phone-dark");
+      await walkIn(page);
+      assert.deepEqual((await done(page)).asked[1].kinds, ["audio", "video"]);
+      await page.waitForSelector('.seat[data-own="true"][data-picture="true"]');
+      assert.deepEqual(await lights(), ["audio", "video"]);
+      // A button at the door does the same; what is off stays off.
+      await page.getByRole("button", { name: "Turn camera off" }).click();
+      await page.getByRole("button", { name: "Turn camera on" }).waitFor();
+      await page.click("#leave");
+      await page.getByText("The microphone is off until you join.").waitFor();
+      await page.click("#door-mic");
+      await page.getByRole("button", { name: "Mute microphone" }).waitFor();
+      assert.equal(await page.locator("#door-fault").isVisible(), false);
+      assert.deepEqual(await lights(), ["audio"]);
+      // Coming in anew after a refusal, and changing a detail, are no end.
+      await walkIn(page);
+      await page.evaluate(() => /** @type {any} */ (window).fakeRoom.rooms.at(-1).become("refused"));
+      await page.getByRole("button", { name: "Change details" }).click();
+      await reach(page, "door");
+      assert.deepEqual(await lights(), ["audio"]);
+    },
+  ),
 );

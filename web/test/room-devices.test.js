@@ -170,3 +170,50 @@ test("what comes after the end is let go", async () => {
   await opening;
   assert.equal(media.live.length, 0);
 });
+
+test("at rest nothing is open and nothing is forgotten", async () => {
+  const { media, told, devices } = scene({ audio: ["m1", "m2"], video: ["c1"] });
+  await devices.open();
+  await devices.choose("audio", "m2");
+  await devices.set("video", false);
+  told.length = 0;
+  devices.rest();
+  assert.equal(media.live.length, 0);
+  assert.deepEqual(told, [{ kind: "audio" }, { kind: "video" }]);
+  assert.deepEqual([devices.live("audio"), devices.current("audio"), devices.waiting, devices.resting], [false, "m2", ["audio"], true]);
+  await media.unplug("m1");
+  await media.plug("video", "c2");
+  assert.equal(media.live.length, 0, "nothing comes back by itself");
+  await devices.open();
+  assert.deepEqual(media.live.map(({ kind, deviceId }) => [kind, deviceId]), [["audio", "m2"]]);
+  assert.deepEqual([devices.waiting, devices.resting], [[], false]);
+});
+
+test("at rest, one that is switched on or chosen brings back what is wanted", async () => {
+  const { media, devices } = scene({ audio: ["m1"], video: ["c1", "c2"] });
+  await devices.open();
+  devices.rest();
+  const asked = media.asked.length;
+  await devices.set("video", true);
+  assert.ok(devices.live("audio") && devices.live("video"));
+  assert.equal(media.asked.length, asked + 1, "in one question");
+  devices.rest();
+  await devices.set("audio", false);
+  assert.equal(media.live.length, 0);
+  await devices.choose("video", "c2");
+  assert.deepEqual(media.live.map(({ deviceId }) => deviceId), ["c2"]);
+});
+
+test("what was asked for before the rest is let go when it comes, unless it is wanted again by then", async () => {
+  for (const again of [false, true]) {
+    const { media, devices } = scene({ audio: ["m1"], video: ["c1"] });
+    const opening = devices.open();
+    while (media.asked.length === 0) await Promise.resolve();
+    devices.rest();
+    if (again) await devices.open();
+    await opening;
+    await settle();
+    assert.deepEqual(media.live.map(({ kind }) => kind), again ? ["audio", "video"] : []);
+    assert.equal(media.asked.length, 1);
+  }
+});

@@ -9,7 +9,7 @@ import { freeName } from "../src/room/guest.js";
 import { chooseFormat, fileName } from "../src/room/recorder.js";
 import { Ear } from "../src/room/speaking.js";
 import { Eye } from "../src/room/tiles.js";
-import { faultsWords, hue, initial, peerWord, refusalWords, statusWords, toggleWord } from "../src/room/words.js";
+import { faultsWords, hue, initial, peerWord, refusalWords, restWords, statusWords, toggleWord } from "../src/room/words.js";
 
 test("each refusal of the server says what to do, an unknown one says what the server said", () => {
   const codes = ["unauthorized", "too_many_attempts", "taken", "room_full", "rate_limited", "over_capacity", "invalid_message", "unreachable"];
@@ -32,6 +32,8 @@ test("what is wrong with both devices is said once", () => {
   assert.match(faultsWords({ audio: "denied", video: "denied" }), /Camera and microphone are blocked/);
   assert.match(faultsWords({ audio: null, video: "missing" }), /^No camera was found/);
   assert.match(faultsWords({ audio: "busy", video: "denied" }), /microphone is in use.*camera is blocked/);
+  assert.deepEqual([restWords([]), restWords(["video"])], ["", "The camera is off until you join."]);
+  assert.match(restWords(["audio", "video"]), /^Camera and microphone are off/);
 });
 
 test("a button says what it does, a tile what is the matter", () => {

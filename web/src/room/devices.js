@@ -37,6 +37,8 @@ export class Devices {
   #list = { audio: [], video: [] };
   /** One request after the other: two at once would leave a track that nobody stops. @type {Promise<unknown>} */
   #queue = Promise.resolve();
+  /** Whether what is wanted waits for the next `open`. */
+  #resting = false;
   #closed = false;
 
   /**
@@ -54,11 +56,19 @@ export class Devices {
 
   /** Asks for whatever is wanted, both in one question where that works. */
   open() {
+    this.#resting = false;
     return this.#next(async () => {
       const kinds = KINDS.filter((kind) => this.#parts[kind].on && !this.#parts[kind].track);
       if (kinds.length === 2 && (await this.#obtain(kinds))) return;
       for (const kind of kinds) if (!this.#parts[kind].track) await this.#obtain([kind]);
     });
+  }
+
+  /** Lets go of both, so that their lights go out, and forgets nothing: `open`, or switching one on, brings back what is wanted. */
+  rest() {
+    this.#resting = true;
+    for (const kind of KINDS) this.#let(kind);
+    for (const kind of KINDS) this.#tell({ kind });
   }
 
   /** A microphone that is off stays open and silent; a camera that is off is closed, so that its light goes out. @param {Kind} kind @param {boolean} on */
@@ -68,13 +78,16 @@ export class Devices {
     if (part.track && kind === "audio") part.track.enabled = on;
     if (!on) part.fault = null;
     // Queued first: whoever is told may throw, and "off" must mean off.
-    const done = this.#next(async () => {
-      if (part.on && !part.track) await this.#obtain([kind]);
-      else if (!part.on && part.track && kind === "video") {
-        this.#let(kind);
-        this.#tell({ kind });
-      }
-    });
+    const done =
+      on && this.#resting
+        ? this.open()
+        : this.#next(async () => {
+            if (part.on && !part.track) await this.#obtain([kind]);
+            else if (!part.on && part.track && kind === "video") {
+              this.#let(kind);
+              this.#tell({ kind });
+            }
+          });
     this.#tell({ kind });
     return done;
   }
@@ -84,6 +97,7 @@ export class Devices {
     const part = this.#parts[kind];
     part.chosen = id;
     if (!part.on) return kind === "audio" ? this.#next(() => this.#let(kind)) : Promise.resolve();
+    if (this.#resting) return this.open();
     return this.#next(async () => {
       // Let go first: some systems open one camera at a time.
       this.#let(kind);
@@ -100,6 +114,15 @@ export class Devices {
   live(kind) {
     const { on, track } = this.#parts[kind];
     return on && track !== null;
+  }
+
+  get resting() {
+    return this.#resting;
+  }
+
+  /** What comes back with `open`, as far as can be told. */
+  get waiting() {
+    return KINDS.filter((kind) => this.#resting && this.#parts[kind].on && this.#parts[kind].fault === null);
   }
 
   get faults() {
@@ -125,6 +148,7 @@ export class Devices {
 
   /** Whether all were opened. @param {Kind[]} kinds */
   async #obtain(kinds) {
+    if (this.#resting) return true;
     if (!this.#media) {
       this.#fail(kinds, this.#secure ? "unsupported" : "insecure");
       return true; // asking again for each would be in vain
@@ -164,7 +188,7 @@ export class Devices {
   #take(kind, track) {
     const part = this.#parts[kind];
     this.#let(kind);
-    if (this.#closed || (kind === "video" && !part.on)) {
+    if (this.#closed || this.#resting || (kind === "video" && !part.on)) {
       track.stop();
       return;
     }

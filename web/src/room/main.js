@@ -22,6 +22,8 @@ import { Visit } from "./visit.js";
 import { faultWords, refusalWords, voicesFaultWords } from "./words.js";
 
 const TICK_MS = 250;
+/** A camera is there by then, unless the browser asks. */
+const ROUSE_MS = 1_500;
 
 const clock = browserClock;
 const awake = new Awake(navigator.wakeLock);
@@ -66,7 +68,7 @@ const deck = new Deck({
       const act = share?.track ? share.stop() : share?.start();
       act?.catch(() => deck.toast("The screen could not be shared.", "warn"));
     },
-    leave,
+    leave: walkOut,
     panel: (pane) => {
       chat.show(pane === "chat");
       visit?.measure(pane === "details");
@@ -157,6 +159,8 @@ async function join(wanted) {
   door.refuse(null);
   door.busy(true);
   show("joining");
+  // What was let go of comes along in the first offer; a question that nobody answers must not keep us out, and what comes later is sent then.
+  if (devices.resting) await Promise.race([devices.open(), new Promise((go) => clock.after(ROUSE_MS, () => go(null)))]).catch(() => {});
   try {
     const room = await joinRoom({ ...place(), user: entry.name, stream: new MediaStream(own.stream.getTracks()), signal: entering.signal });
     enter(room);
@@ -233,7 +237,7 @@ function moved() {
   if (!visit) return;
   const { state } = visit.room;
   if (state === "closed") {
-    leave();
+    walkOut();
     return;
   }
   show(state);
@@ -256,6 +260,12 @@ function leave() {
   showOwn();
   show("door");
   button(document, "enter").focus({ preventScroll: true });
+}
+
+/** For good, as far as can be told: nobody wants a camera to stay on at the door. Who comes in anew, or changes a detail, keeps it. */
+function walkOut() {
+  leave();
+  devices.rest();
 }
 
 /** @param {unknown} fault */

@@ -3,7 +3,7 @@
 import { Choices } from "./choices.js";
 import { element, say } from "./dom.js";
 import { loudspeakers } from "./outside.js";
-import { faultsWords } from "./words.js";
+import { faultsWords, restWords } from "./words.js";
 
 /** Oneself among the tiles: no user id is empty. */
 export const OWN = "";
@@ -59,10 +59,13 @@ export class Own {
     tiles.shows(OWN, screen ? "screen" : "camera");
     tiles.word(OWN, screen ? "Sharing your screen" : "");
     door.look(inside || this.stream.getVideoTracks().length === 0 ? null : this.stream);
-    const words = faultsWords(devices.faults);
-    for (const id of ["door-fault", "devices-fault"]) {
-      say(element(this.#document, id), words);
-      element(this.#document, id).hidden = words === "";
+    // Nothing measures what is not there.
+    if (!devices.live("audio")) door.level(-Infinity);
+    const faults = faultsWords(devices.faults);
+    const words = { "door-fault": [restWords(devices.waiting), faults].filter(Boolean).join(" "), "devices-fault": faults };
+    for (const [id, text] of Object.entries(words)) {
+      say(element(this.#document, id), text);
+      element(this.#document, id).hidden = text === "";
     }
     this.#choose();
   }

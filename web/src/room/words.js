@@ -93,6 +93,13 @@ export function faultsWords({ audio, video }) {
   return [...new Set([audio && faultWords("audio", audio), video && faultWords("video", video)])].filter(Boolean).join(" ");
 }
 
+/** What was let go of at the end of a visit and comes back with the next. @param {Kind[]} kinds */
+export function restWords(kinds) {
+  const [only] = kinds;
+  if (!only) return "";
+  return kinds.length > 1 ? "Camera and microphone are off until you join." : `The ${NAMES[only]} is off until you join.`;
+}
+
 /** What the button does. @param {Kind} kind @param {boolean} on */
 export function toggleWord(kind, on) {
   if (kind === "audio") return on ? "Mute microphone" : "Unmute microphone";
