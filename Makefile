@@ -27,6 +27,8 @@ FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-covera
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 	-Cllvm-args=-sanitizer-coverage-trace-compares
 FUZZ_DIR = $(TARGET_DIR)/fuzz
+# What fuzz targets are built with: long runs are worth the optimizer's time.
+FUZZ_PROFILE = release
 
 # Installs the packages named in $$want, if any. Used at the end of a recipe's line.
 define INSTALL
@@ -133,11 +135,12 @@ test-net: net-tools release web/node_modules ## Who hears whom through which NAT
 .PHONY: fuzz-build
 fuzz-build: build-tools
 	$(if $(FUZZ_TARGETS),,$(error fuzz/fuzz_targets is empty))
-	$(if $(FUZZ_TARGETS),RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --locked --release \
+	$(if $(FUZZ_TARGETS),RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --locked --profile $(FUZZ_PROFILE) \
 		--manifest-path fuzz/Cargo.toml --target "$(RUST_HOST)" --target-dir "$(FUZZ_DIR)")
 
 .PHONY: fuzz-smoke
 fuzz-smoke: SECONDS_EACH := $(SMOKE_SECONDS)
+fuzz-smoke: FUZZ_PROFILE := smoke
 fuzz-smoke: $(FUZZ_TARGETS:%=fuzz-one-%) ## Ten seconds of each fuzz target
 
 .PHONY: fuzz
@@ -151,7 +154,7 @@ FUZZ_ARGS_session := -len_control=0 -max_len=2048
 fuzz-one-%: fuzz-build
 	@scratch="$(FUZZ_DIR)/corpus/$*"; mkdir -p "$$scratch" "fuzz/corpus/$*" "fuzz/artifacts/$*"; \
 	echo "fuzz $*: $(SECONDS_EACH) s"; \
-	"$(FUZZ_DIR)/$(RUST_HOST)/release/$*" -max_total_time=$(SECONDS_EACH) -timeout=10 -rss_limit_mb=2048 -verbosity=0 \
+	"$(FUZZ_DIR)/$(RUST_HOST)/$(FUZZ_PROFILE)/$*" -max_total_time=$(SECONDS_EACH) -timeout=10 -rss_limit_mb=2048 -verbosity=0 \
 		-print_final_stats=1 $(FUZZ_ARGS_$*) -artifact_prefix="fuzz/artifacts/$*/" "$$scratch" "fuzz/corpus/$*"
 
 .PHONY: bench
