@@ -152,7 +152,7 @@ test("a cursor is where it is pointed, and the last position comes through a jam
   }),
 );
 
-test("six people in one room", { timeout: 150_000 }, () =>
+test("six people in one room", { timeout: 300_000 }, () =>
   gathering(async (ask) => {
     // Small in every way: what is to be shown is thirty connections at once, on a machine of two cores.
     const small = (/** @type {string} */ name) => ({ looks: { hz: hertz(name), fps: 3, size: /** @type {[number, number]} */ ([96, 54]) }, context: { viewport: { width: 320, height: 480 } } });
@@ -160,7 +160,7 @@ test("six people in one room", { timeout: 150_000 }, () =>
     const people = [];
     // Two at a time come through the door, as people do.
     while (names.length > 0) people.push(...(await Promise.all(names.splice(0, 2).map((name) => ask(name, small(name))))));
-    await allTogether(people, { timeout: 60_000, moves: 2 });
+    await allTogether(people, { timeout: 120_000, moves: 2 });
     const { page } = /** @type {Person} */ (people[0]);
     assert.equal(await page.locator("#status").textContent(), "6 here");
     for (const [size, view] of Object.entries({ phone: PHONE, desk: DESK })) {
