@@ -97,12 +97,12 @@ unit: ## Unit, behaviour and property tests, in process
 	$(CARGO) test --locked --doc
 
 .PHONY: release
-release: ## The release binary, with the tests that start it
-	$(CARGO) test --locked --release --test process --no-run
+release: build-tools ## The release binary
+	$(CARGO) build --locked --release
 
 .PHONY: process
-process: ## Tests that start the server as a process
-	$(CARGO) test --locked --release --test process
+process: release ## Tests that start the release binary
+	VOXCAST_BIN="$(VOXCAST_BIN)" $(CARGO) test --locked --test process
 
 web/node_modules: web/package.json web/package-lock.json
 	npm ci --prefix web --no-audit --no-fund
