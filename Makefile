@@ -47,7 +47,7 @@ run: build-tools ## Builds in release mode and serves
 	$(CARGO) run --release --locked -- $(ARGS)
 
 .PHONY: test
-test: ## All that CI runs, from a clean clone, in about forty minutes on two cores
+test: ## All that CI runs, from a clean clone, in about three quarters of an hour on two cores
 test: test-tools fmt-check clippy doc unit web release process browser fuzz-smoke bench-build deny
 	@echo "make test: every step passed"
 

@@ -60,8 +60,8 @@ function direct(one, other) {
   return !(both.includes("symmetric") && both.includes("preserving"));
 }
 
-/** By what somebody who must use the relay reaches it. @type {Record<Client, RegExp>} */
-const RELAYED = { open: /over UDP/, preserving: /over UDP/, symmetric: /over UDP/, "no-udp": /over (TCP|TLS)/, "only-443": /over TLS/ };
+/** By what somebody who must use the relay reaches it. Who has both keeps what stood first. @type {Record<Client, RegExp>} */
+const RELAYED = { open: /over (UDP|TCP)/, preserving: /over (UDP|TCP)/, symmetric: /over (UDP|TCP)/, "no-udp": /over (TCP|TLS)/, "only-443": /over TLS/ };
 
 /** What the page says of each connection. @param {Person} person @param {number} others @returns {Promise<[name: string, way: string][]>} */
 async function ways(person, others) {
