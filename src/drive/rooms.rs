@@ -228,3 +228,35 @@ impl Handler<Gone> for Hall {
         self.step(key, RoomInput::Gone);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A socket that ends with the first message.
+    struct Brief;
+
+    impl Actor for Brief {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<ToMember> for Brief {
+        type Result = ();
+
+        fn handle(&mut self, _: ToMember, ctx: &mut Self::Context) {
+            ctx.stop();
+        }
+    }
+
+    #[actix::test]
+    async fn a_socket_that_is_gone_is_not_a_slow_one() {
+        let socket = Brief.start();
+        let line = Line { socket: socket.clone().recipient(), backlog: Arc::default() };
+        assert!(line.send(ToMember::Replaced));
+        while socket.connected() {
+            tokio::task::yield_now().await;
+        }
+        assert!(line.send(ToMember::Say("late".into())) && !line.backlog.is_cut());
+        assert!(!line.send(ToMember::Say("x".repeat(BACKLOG))) && line.backlog.is_cut());
+    }
+}

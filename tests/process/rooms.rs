@@ -160,15 +160,26 @@ fn open_rooms_and_this_machine_need_no_token() {
         "open to people, not to every page that they visit"
     );
     // One that an earlier server gave is none to this one, wherever it comes.
-    for (header, message) in [("voxcast, bearer.d3Jvbmc", tokenless.clone()), ("voxcast", join("blue", "ben"))] {
-        let mut socket = Socket::open_at(server.http, "/signal", &[(PROTOCOL, header)]).expect("upgraded");
-        socket.say(&message);
-        assert_eq!(socket.hear()["type"], if header == "voxcast" { "room-joined" } else { "error" }, "{header}");
-    }
+    let mut handshake =
+        Socket::open_at(server.http, "/signal", &[(PROTOCOL, "voxcast, bearer.d3Jvbmc")]).expect("upgraded");
+    handshake.say(&json!({"type": "join", "roomId": "red", "userId": "ann"}));
+    assert_eq!(handshake.hear()["type"], "room-joined");
+    let mut joining = open(&server);
+    joining.say(&json!({"type": "join", "roomId": "red", "userId": "ben", "token": "wrong"}));
+    assert_eq!(joining.hear()["type"], "room-joined");
+    // But a page from elsewhere comes in by none.
+    let elsewhere = [("origin", "https://elsewhere.example"), (PROTOCOL, "voxcast, bearer.d3Jvbmc")];
+    let mut foreign = Socket::open_at(server.http, "/signal", &elsewhere).expect("upgraded");
+    assert_eq!(error_of(&foreign.hear()).0, "unauthorized");
     let server = Server::start(&[("AUTH_TOKEN", "")]);
     let mut socket = open(&server);
     socket.say(&tokenless);
     assert_eq!(socket.hear()["type"], "room-joined", "as the well-known token would");
+    for header in ["voxcast, bearer.", "voxcast, bearer.!"] {
+        let elsewhere = [("origin", "https://elsewhere.example"), (PROTOCOL, header)];
+        let mut foreign = Socket::open_at(server.http, "/signal", &elsewhere).expect("upgraded");
+        assert_eq!(error_of(&foreign.hear()).0, "unauthorized", "{header}");
+    }
     let mut proxied = Socket::open_at(server.http, "/signal", &[("x-forwarded-for", "203.0.113.9")]).expect("upgraded");
     assert_eq!(proxied.error(&tokenless).0, "unauthorized");
 }
@@ -209,6 +220,10 @@ fn frames_have_their_limits_and_may_come_in_parts() {
     let mut stranger = open(&server);
     stranger.send(Message::text(format!(r#"{{"type":"x","y":"{}"}}"#, "x".repeat(16 * 1024))));
     assert_eq!(stranger.closed(), Some(1009));
+    // Who proved themselves with the handshake is none, before the first join, too.
+    let mut known = Socket::open_at(server.http, "/signal", &[(PROTOCOL, BEARER)]).expect("upgraded");
+    known.send(Message::text("x".repeat(200 * 1024)));
+    assert_eq!(error_of(&known.hear()).0, "invalid_json");
     let (mut ann, _) = joined(&server, "blue", "ann");
     let (mut bob, _) = joined(&server, "blue", "bob");
     let _ = ann.hear();

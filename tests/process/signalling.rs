@@ -196,6 +196,9 @@ fn messages_have_a_limit_before_and_after_the_greeting() {
     assert_eq!(stranger.hear()["type"], "pong");
     stranger.send(big(17 * 1024));
     assert_eq!(stranger.closed(), Some(1009));
+    let mut stranger = Socket::open(server.http, "", &[]).expect("upgraded");
+    stranger.send(Message::binary(vec![0; 17 * 1024]));
+    assert_eq!(stranger.closed(), Some(1009), "bytes count as text does");
     let (mut client, _) = Socket::greeted(server.http);
     client.send(big(200 * 1024));
     assert_eq!(client.hear()["type"], "pong");
