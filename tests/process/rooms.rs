@@ -170,6 +170,7 @@ fn open_rooms_and_this_machine_need_no_token() {
     // But a page from elsewhere comes in by none.
     let elsewhere = [("origin", "https://elsewhere.example"), (PROTOCOL, "voxcast, bearer.d3Jvbmc")];
     let mut foreign = Socket::open_at(server.http, "/signal", &elsewhere).expect("upgraded");
+    let _ = foreign.try_say(&tokenless);
     assert_eq!(error_of(&foreign.hear()).0, "unauthorized");
     let server = Server::start(&[("AUTH_TOKEN", "")]);
     let mut socket = open(&server);
@@ -178,6 +179,7 @@ fn open_rooms_and_this_machine_need_no_token() {
     for header in ["voxcast, bearer.", "voxcast, bearer.!"] {
         let elsewhere = [("origin", "https://elsewhere.example"), (PROTOCOL, header)];
         let mut foreign = Socket::open_at(server.http, "/signal", &elsewhere).expect("upgraded");
+        let _ = foreign.try_say(&tokenless);
         assert_eq!(error_of(&foreign.hear()).0, "unauthorized", "{header}");
     }
     let mut proxied = Socket::open_at(server.http, "/signal", &[("x-forwarded-for", "203.0.113.9")]).expect("upgraded");
