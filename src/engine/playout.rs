@@ -195,6 +195,26 @@ impl Playout {
         }
     }
 
+    /// What [`turn`](Self::turn) would give to who hears a voice in packets of 20 ms and has nothing else before them; none for
+    /// everybody else. It has not been played before [`count`](Self::count).
+    #[must_use]
+    pub fn steady(&self, turn: &AudioTurn) -> Option<PlayoutPacket> {
+        let State::Playing { tap } = self.state else { return None };
+        if self.length != FrameLength::Twenty || self.expected != Some(turn.time.0) || !self.held.frames.is_empty() {
+            return None;
+        }
+        let Frame::Whole(payload) = &turn.frames(tap)?.steady else { return None };
+        let time = turn.time.rtp().wrapping_add(self.offset);
+        Some(PlayoutPacket { seq: self.seq, time, marker: false, payload: payload.clone() })
+    }
+
+    /// The [`steady`](Self::steady) packet has been played.
+    pub fn count(&mut self) {
+        self.expected = self.expected.map(|expected| expected + FRAME_TICKS);
+        self.played += FRAME_TICKS;
+        self.seq += u64::from(!self.paused);
+    }
+
     /// The second half of the frame that the last turn began, due 10 ms after the first.
     pub fn second(&mut self) -> Option<PlayoutPacket> {
         self.second.take()

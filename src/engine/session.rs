@@ -17,7 +17,7 @@ use str0m::{Event, Output};
 
 use crate::wire::classify::{Class, classify};
 use crate::wire::ids::VoiceKey;
-use crate::wire::media::{AudioTurn, SAMPLE_RATE};
+use crate::wire::media::{AudioTurn, FRAME_TICKS, SAMPLE_RATE};
 use crate::wire::sdp;
 use crate::wire::signal::{CandidateInit, ClientMsg, Offer, OfferStyle, ServerMsg, SignalFault};
 
@@ -257,6 +257,25 @@ impl SessionCore {
         Ok(Drain { core: self, now, packet })
     }
 
+    /// The packet of a turn for a session in which nothing goes on but sound: all that [`handle`](Self::handle) and its drain would come
+    /// to, without a look at what has not changed. The next tick stays when it was. None for every other session; nothing was done then.
+    pub fn play_on(&mut self, turn: &AudioTurn, now: Instant) -> Option<Transmit> {
+        #[cfg(test)]
+        planted(self.bug);
+        if self.dirty || self.ended || self.half.is_some() {
+            return None;
+        }
+        let rest = self.rest.as_ref().filter(|rest| now < rest.until)?;
+        let leg = self.leg.as_mut().filter(|leg| !leg.is_paused())?;
+        if self.generation.is_some_and(|told| told < ticks(leg.playout.played() + FRAME_TICKS)) {
+            return None;
+        }
+        let packet = leg.playout.steady(turn)?;
+        let transmit = leg.express.packet(&rest.template, &packet)?;
+        leg.playout.count();
+        Some(transmit)
+    }
+
     /// Lets the session go without another look at its peer connection, after a panic; returns what the audience must be told.
     pub fn abandon(&mut self) -> Option<AudienceNote> {
         self.ended = true;
@@ -486,7 +505,7 @@ impl SessionCore {
         let leg = self.leg.as_mut()?;
         let packet = leg.playout.turn(turn, |note| self.effects.push_back(Effect::Audience(note)))?;
         self.half = leg.playout.second().map(|half| (now + HALF, half));
-        let ticks = leg.playout.played() / (TICK_SECONDS * u64::from(SAMPLE_RATE));
+        let ticks = ticks(leg.playout.played());
         if let Some(told) = &mut self.generation
             && *told < ticks
         {
@@ -652,6 +671,11 @@ impl SessionCore {
 #[cfg(test)]
 fn planted(bug: bool) {
     assert!(!bug, "planted");
+}
+
+/// How many times a client has been told of so much audio, in samples at 48 kHz.
+fn ticks(played: u64) -> u64 {
+    played / (TICK_SECONDS * u64::from(SAMPLE_RATE))
 }
 
 /// Samples at 48 kHz as seconds.

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use str0m::crypto::dtls::SrtpProfile;
 
 use crate::engine::crypto;
-use crate::engine::session::Input;
+use crate::engine::session::{Input, Model, Profile};
 use crate::wire::media::FRAME_TICKS;
+use crate::wire::signal::ServerMsg;
 
 use super::ear::assert_continuous;
 use super::net::{Heard, Net, ms, secs};
@@ -85,6 +86,69 @@ fn packets_follow_the_peer_as_soon_as_str0m_does() {
         net.run_for(secs(1));
         let sent = net.record(who).sent.iter().filter(|sent| !sent.up && sent.bytes[0] & 0xc0 == 0x80);
         assert!(sent.rev().take(40).all(|sent| sent.to == addr), "network {network}: all goes to the new address");
+    }
+}
+
+#[test]
+fn a_session_that_only_plays_on_does_what_it_would_with_a_look_at_everything() {
+    let story = |mut net: Net| {
+        let listeners = ["", "a=ptime:10\r\n", "a=ptime:60\r\n"].map(|lines| net.listener_that_asks(lines));
+        for (place, who) in (1..).zip(listeners) {
+            net.start(who, "sine-440");
+            net.run_for(secs(3 * place));
+        }
+        let [who, short, long] = listeners;
+        net.start(who, "sine-220");
+        net.run_for(secs(7));
+        net.stop(short);
+        net.restart(who);
+        net.run_for(secs(2));
+        // An SDK is told how much has played.
+        let guest = net.listener_as(Profile::new(Model::Speaker, true), true);
+        net.start(guest, "sine-440");
+        net.run_for(secs(25));
+        net.socket(guest, Input::Dropped);
+        net.run_for(secs(4));
+        net.socket(guest, Input::Attached);
+        net.start(short, "sine-440");
+        net.run_for(secs(30));
+        let steady = [who, short, long, guest].map(|who| (net.record(who).steady, net.record(who).turns));
+        let story: Vec<_> = [who, short, long, guest]
+            .map(|who| {
+                let record = net.record(who);
+                let heard = record.heard.iter().map(|packet| {
+                    let report = packet.report.map(|report| (report.sender_packet_count, report.sender_octet_count));
+                    format!(
+                        "{:?} {} {report:?} {:?}",
+                        (packet.at, packet.seq, packet.time),
+                        packet.marker,
+                        packet.payload
+                    )
+                });
+                // Fingerprints and sources are drawn elsewhere.
+                let said = record
+                    .said
+                    .iter()
+                    .filter(|message| !matches!(message, ServerMsg::Answer { .. } | ServerMsg::WebrtcAnswer { .. }));
+                let said = said.map(|message| format!("{message:?}"));
+                let counts =
+                    format!("{} ticks, {} turns, {} short ways", record.ticks, record.turns, net.short_ways(who));
+                said.chain([counts]).chain(heard).collect::<Vec<_>>()
+            })
+            .into();
+        (story, steady)
+    };
+    let (ours, steady) = story(Net::seeded(55));
+    let (theirs, none) = story(Net::seeded(55).thorough());
+    assert!(none.iter().all(|(steady, _)| *steady == 0));
+    for (place, (steady, turns)) in steady.into_iter().enumerate() {
+        let most = place == 0 || place == 3;
+        assert!(if most { steady * 10 >= turns * 8 } else { steady == 0 }, "{place}: {steady} of {turns}");
+    }
+    for (ours, theirs) in ours.into_iter().zip(theirs) {
+        assert_eq!(ours.len(), theirs.len());
+        let differs = ours.iter().zip(&theirs).find(|(ours, theirs)| ours != theirs);
+        assert_eq!(differs, None);
     }
 }
 

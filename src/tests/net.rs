@@ -227,6 +227,8 @@ pub struct Record {
     pub ticks: u64,
     /// Turns of audio that the session was given.
     pub turns: u64,
+    /// Those of them in which there was nothing else to do.
+    pub steady: u64,
     /// What the session refused, and the demultiplexer for want of an owner is counted by the net.
     pub refused: u64,
     /// Peer connections that str0m gave up.
@@ -258,6 +260,8 @@ pub struct Net {
     relayed: Vec<SocketAddr>,
     /// Nothing passes between the server's own address and anybody.
     blocked: bool,
+    /// Sessions look at everything in every turn.
+    thorough: bool,
 }
 
 impl Net {
@@ -284,7 +288,14 @@ impl Net {
             story: Vec::new(),
             relayed: Vec::new(),
             blocked: false,
+            thorough: false,
         }
+    }
+
+    /// Sessions look at everything in every turn of audio.
+    pub const fn thorough(mut self) -> Self {
+        self.thorough = true;
+        self
     }
 
     /// Loses this share of datagrams.
@@ -750,9 +761,20 @@ impl Net {
         };
         self.turn_due = self.turn_due.map(|due| due + ms(20));
         for place in 0..self.seats.len() {
-            if self.seats[place].core.is_listening() {
-                self.seats[place].record.turns += 1;
-                self.session(Who(place), Input::Audio(&turn));
+            let seat = &mut self.seats[place];
+            if !seat.core.is_listening() {
+                continue;
+            }
+            seat.record.turns += 1;
+            // As a worker does.
+            let steady = if self.thorough { None } else { seat.core.play_on(&turn, self.now) };
+            match steady {
+                Some(transmit) => {
+                    seat.record.steady += 1;
+                    let key = SessionKey(u32::try_from(place).expect("few"));
+                    self.apply(Who(place), key, Effect::Transmit(transmit));
+                }
+                None => self.session(Who(place), Input::Audio(&turn)),
             }
         }
     }
