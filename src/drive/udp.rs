@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 
@@ -113,6 +114,11 @@ fn bind(ip: IpAddr, port: u16, shared: bool) -> io::Result<UdpSocket> {
     // The system may give less; what matters is looked at below.
     let _ = socket.set_recv_buffer_size(BUFFER);
     let _ = socket.set_send_buffer_size(BUFFER);
+    if ip.is_ipv4() {
+        // As QUIC does (RFC 9000 section 14): what we send fits every path, nobody may cut it, and so it needs no number by which its pieces
+        // would be found, which the system would draw with a hash and a lock. Where there is no such option, it goes without.
+        let _ = set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::PROBE);
+    }
     if socket.recv_buffer_size()? < BUFFER_NEEDED || socket.send_buffer_size()? < BUFFER_NEEDED {
         tracing::warn!(%ip, "the system gives small UDP buffers: raise net.core.rmem_max and net.core.wmem_max to {BUFFER} for high session counts");
     }
@@ -424,6 +430,12 @@ mod tests {
             assert_eq!(media.send(&mut headers, &datagrams[1..]), Err(Errno::EMSGSIZE));
             assert_eq!(media.send(&mut headers, &datagrams[2..]), Ok(1));
         });
+    }
+
+    #[test]
+    fn datagrams_are_sent_whole_or_not_at_all() {
+        let media = System::new().block_on(async { media() });
+        assert_eq!(rustix::net::sockopt::ip_mtu_discover(&media.socket), Ok(Ipv4PathMtuDiscovery::PROBE));
     }
 
     #[test]
