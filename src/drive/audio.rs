@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle, Thread};
+use std::time::Instant;
 
 use thread_priority::{ThreadBuilder, ThreadPriority};
 
@@ -74,7 +75,7 @@ impl AudioEngine {
             let work = Encoder { station, pace, clock, sink, generator, shared };
             move || work.run()
         })?;
-        let handle = AudioHandle { shared, encoder: encoder.thread.clone() };
+        let handle = AudioHandle { shared, encoder: encoder.thread.clone(), start };
         Ok(Self { handle, encoder, generator })
     }
 
@@ -98,6 +99,8 @@ impl AudioEngine {
 pub struct AudioHandle {
     shared: Arc<Shared>,
     encoder: Thread,
+    /// Media time 0: turns are due at multiples of 20 ms after it.
+    pub start: Instant,
 }
 
 impl AudioHandle {

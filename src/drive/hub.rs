@@ -48,6 +48,9 @@ const CROWD: usize = 256;
 const CALM: Duration = Duration::from_millis(20);
 /// The same while there is somebody who waits for an answer.
 const EAGER: Duration = Duration::from_millis(5);
+/// From when a turn is due to the beat: what there is to read then waits until the turn has been played, and no turn waits for what is
+/// read, which is more at one time than at another.
+pub const AFTER_TURN: Duration = Duration::from_millis(2);
 
 /// What a worker shares with the rest of the process.
 #[derive(Clone, Debug)]
@@ -209,7 +212,7 @@ impl Hub {
     ) -> Self {
         let Common { clock, metrics, audio, capacity, directory, post, relay, outside, rtp_ports, turn } = common;
         let all: Vec<_> = sockets.iter().chain(relay_sockets).cloned().collect();
-        let now = clock.now();
+        let beat = audio.start + AFTER_TURN;
         Self {
             id,
             clock,
@@ -239,8 +242,8 @@ impl Hub {
             rearmed: Notify::new(),
             filled: Notify::new(),
             deadlines: RefCell::default(),
-            calm: Beat::new(now, CALM),
-            eager: Beat::new(now, EAGER),
+            calm: Beat::new(beat, CALM),
+            eager: Beat::new(beat, EAGER),
             waiting: Cell::new(0),
             crowded: Cell::new(false),
             outbox: RefCell::new(Outbox::new(&all, metrics.clone())),

@@ -353,7 +353,7 @@ mod tests {
     use crate::drive::audio::AudioEngine;
     use crate::drive::capacity::{Capacity, Directory};
     use crate::drive::clock::Clock;
-    use crate::drive::hub::{Common, Resident};
+    use crate::drive::hub::{AFTER_TURN, Common, Resident};
     use crate::drive::metrics::{Metrics, render};
     use crate::drive::post::Post;
     use crate::drive::reflexive::Outside;
@@ -435,6 +435,8 @@ mod tests {
             times.collect::<std::collections::BTreeSet<_>>().len()
         };
         assert!(beats() <= 2, "{}", beats());
+        let due = hub.audio.start + Duration::from_secs(1);
+        assert_eq!(hub.on_beat(due, false), due + AFTER_TURN, "between turns");
         let offer = ClientMsg::parse(&offer("webrtc_offer", &chromium_listener())).expect("an offer");
         Seat::tell(&crowd[7].seat, Input::Client(offer));
         assert!(beats() >= 4, "{}", beats());
