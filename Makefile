@@ -169,7 +169,7 @@ bench-build: ## Do the benches compile, and run once?
 load: build-tools ## Server and load client on a core each, LISTENERS="500 1000" FOR=60s …: the table of the README, and its plot
 	$(CARGO) build --locked --release
 	$(CARGO) bench --locked --no-run --bench load
-	DIR="$(TARGET_DIR)/load" bash benches/load.sh "$(VOXCAST_BIN)"
+	BARE="$(CARGO) bench --quiet --locked --bench load -- bare" DIR="$(TARGET_DIR)/load" bash benches/load.sh "$(VOXCAST_BIN)"
 	@$(CARGO) bench --locked --bench load -- "$(TARGET_DIR)/load/load.svg" "$(TARGET_DIR)"/load/*.json 2> /dev/null
 
 .PHONY: soak

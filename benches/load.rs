@@ -1,6 +1,9 @@
-//! What `make load` measured, as a table and a plot: reads the reports that `voxcast load --json` wrote. It measures nothing itself.
+//! What `make load` measured, as a table and a plot: reads the reports that `voxcast load --json` wrote. Of the machine alone it measures
+//! what a datagram costs, so that a slow server can be told from a slow hour.
 
+use std::net::UdpSocket;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use plotters::prelude::*;
@@ -16,6 +19,10 @@ fn main() -> anyhow::Result<()> {
         println!("no reports: `make load` writes them");
         return Ok(());
     };
+    if plot == "bare" {
+        println!("{:.2}", bare_datagram()?);
+        return Ok(());
+    }
     let mut reports = reports.iter().map(|path| Report::read(path)).collect::<anyhow::Result<Vec<_>>>()?;
     reports.sort_by(|one, other| one.number("/listeners").total_cmp(&other.number("/listeners")));
     let (plain, special): (Vec<_>, Vec<_>) = reports.iter().partition(|report| report.is_plain());
@@ -26,18 +33,55 @@ fn main() -> anyhow::Result<()> {
     draw(Path::new(plot), &plain).with_context(|| format!("{plot} could not be drawn"))
 }
 
+/// Microseconds in which this machine now sends a datagram as long as a packet of audio to one of so many sockets as do not fit a cache,
+/// one system call each, nothing else: the median of a second.
+#[expect(clippy::disallowed_methods, reason = "a bench measures by the clock")]
+fn bare_datagram() -> anyhow::Result<f64> {
+    const SOCKETS: u16 = 800;
+    const ROUNDS: usize = 400;
+    let listeners = (0..SOCKETS)
+        .map(|_| {
+            let socket = UdpSocket::bind("127.0.0.1:0")?;
+            socket.set_nonblocking(true)?;
+            Ok((socket.local_addr()?, socket))
+        })
+        .collect::<std::io::Result<Vec<_>>>()?;
+    let sender = UdpSocket::bind("127.0.0.1:0")?;
+    let mut bytes = [0x5a; 205];
+    let mut times = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        for (address, _) in &listeners {
+            sender.send_to(&bytes, address)?;
+        }
+        times.push(began.elapsed().as_secs_f64() * 1e6 / f64::from(SOCKETS));
+        // A datagram that the system dropped is not there to be read.
+        for (_, socket) in &listeners {
+            drop(socket.recv(&mut bytes));
+        }
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[ROUNDS / 2])
+}
+
 /// One run: the JSON of `drive/load/report.rs`. To link all of the server for its type would take minutes.
-struct Report(Value);
+struct Report {
+    json: Value,
+    /// What [`bare_datagram`] was before and after.
+    bare: String,
+}
 
 impl Report {
     fn read(path: &str) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| path.to_owned())?;
-        serde_json::from_str(&text).map(Self).with_context(|| format!("{path} is no report"))
+        let json = serde_json::from_str(&text).with_context(|| format!("{path} is no report"))?;
+        let bare = std::fs::read_to_string(Path::new(path).with_extension("bare")).unwrap_or_default();
+        Ok(Self { json, bare: bare.split_whitespace().collect::<Vec<_>>().join(", ") })
     }
 
     /// What stands at this place (RFC 6901), if anything does.
     fn at(&self, pointer: &str) -> Option<f64> {
-        self.0.pointer(pointer).and_then(Value::as_f64)
+        self.json.pointer(pointer).and_then(Value::as_f64)
     }
 
     /// A number that every report has.
@@ -62,7 +106,7 @@ impl Report {
     }
 
     fn is_relayed(&self) -> bool {
-        self.0["relayed"].as_bool().unwrap_or_default()
+        self.json["relayed"].as_bool().unwrap_or_default()
     }
 
     /// Whether the same listeners heard sound all the time, straight.
@@ -76,16 +120,16 @@ impl Report {
 
 fn table(reports: &[&Report]) {
     println!(
-        "| listeners | packets lost | CPU per packet, the kernel's part | of a core | gap error p99, worst | join p99 | `start` to packet p99 | memory each |"
+        "| listeners | packets lost | CPU per packet, the kernel's part | of a core | gap error p99, worst | join p99 | `start` to packet p99 | memory each | a bare datagram before, after |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for report in reports {
         let refused = match report.number("/failed") {
             0.0 => String::new(),
             refused => format!(", {refused} refused"),
         };
         println!(
-            "| {}{refused} | {} of {} | {:.1} us, {:.1} us | {:.0} % | {:.1} ms, {:.1} ms | {:.0} ms | {:.0} ms | {:.0} KiB |",
+            "| {}{refused} | {} of {} | {:.1} us, {:.1} us | {:.0} % | {:.1} ms, {:.1} ms | {:.0} ms | {:.0} ms | {:.0} KiB | {} us |",
             report.joined(),
             report.number("/lost"),
             report.number("/expected"),
@@ -97,6 +141,7 @@ fn table(reports: &[&Report]) {
             report.number("/join_ms/1"),
             report.number("/first_packet_ms/1"),
             report.kib(),
+            report.bare,
         );
     }
     println!();

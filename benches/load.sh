@@ -2,14 +2,22 @@
 # The server on one core, the load client on the other: a run for each number of LISTENERS, FOR so long, one with SILENT listeners, one in
 # which CHURN of CHURNING listeners come and go each second, one with RELAYED listeners who come through the relay, and one with ROOMS rooms of five
 # people who send each other MESSAGES a second. Reports go to DIR. `make load` makes a table of them.
+# BARE, a command, tells what a datagram costs the machine alone. On a machine that others share, QUIET is how many microseconds that may be:
+# a run waits until it is so, MINUTES long at most, and is made again, two times at most, when it no longer is so afterwards. What the run
+# itself comes to decides nothing.
 # usage: load.sh path/to/voxcast
 set -euo pipefail
 bin=$1
+: "${BARE:=}" "${QUIET:=}" "${MINUTES:=20}"
 : "${LISTENERS:=100 500 1000 2000 4000}" "${FOR:=60s}" "${SILENT=2000}" "${CHURNING=2000}" "${CHURN:=200}" "${RELAYED=1000}" "${ROOMS=1000}" "${MESSAGES:=5000}" "${RAMP:=200}" "${DIR:=.}"
 . "$(dirname "$0")/server.sh"
 
+bare() { if [ -n "$BARE" ]; then (pin 0 bash -c "$BARE" 2> /dev/null); fi; }
+
+is_quiet() { [ -z "$QUIET" ] || awk "BEGIN { exit !($1 <= $QUIET) }"; }
+
 # A server of its own for each run, so that none pays for the one before. A run in which some were refused is a result too.
-run() {
+once() {
 	local name=$1
 	shift
 	start_server
@@ -18,8 +26,25 @@ run() {
 	stop_server
 }
 
+run() {
+	local before after
+	for _ in 1 2 3; do
+		before=$(bare)
+		for ((waited = 0; waited < MINUTES * 6; waited++)); do
+			is_quiet "$before" && break
+			sleep 10
+			before=$(bare)
+		done
+		once "$@"
+		after=$(bare)
+		echo "$before $after" > "$DIR/$1.bare"
+		is_quiet "$after" && break
+		echo "$1: $before us a bare datagram before, $after after" >&2
+	done
+}
+
 mkdir -p "$DIR"
-rm -f "$DIR"/*.json
+rm -f "$DIR"/*.json "$DIR"/*.bare
 for listeners in $LISTENERS; do run "$listeners" --listeners "$listeners"; done
 if [ -n "$SILENT" ]; then run silent --listeners "$SILENT" --silent; fi
 if [ -n "$CHURNING" ]; then run churn --listeners "$CHURNING" --churn "$CHURN"; fi
