@@ -510,6 +510,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_steady_is_what_a_turn_gives_and_a_turn_after_a_hole_is_not() {
+        let [mut ours, mut theirs] = [(); 2].map(|()| Playout::new([7; 6]));
+        for playout in [&mut ours, &mut theirs] {
+            playout.start(LOW, |_| {});
+        }
+        let table = [(0, false), (1, true), (2, true), (4, false), (5, true), (50, false), (51, true)];
+        for (number, expected) in table {
+            let fade_in = (number == 0).then(|| whole("in"));
+            let frames = TapFrames { tap: LOW.into(), steady: whole("on"), fade_in, fade_out: None };
+            let time = MediaTime(number * FRAME_TICKS);
+            let turn = AudioTurn { time, silence: silence(), taps: vec![frames] };
+            let steady = ours.steady(&turn);
+            assert_eq!(steady.is_some(), expected, "turn {number}");
+            let ours = match steady {
+                Some(packet) => {
+                    ours.count();
+                    Some(packet)
+                }
+                None => ours.turn(&turn, |_| {}),
+            };
+            let parts = |packet: PlayoutPacket| (packet.seq, packet.time, packet.marker, packet.payload);
+            assert_eq!(ours.map(parts), theirs.turn(&turn, |_| {}).map(parts), "turn {number}");
+        }
+        assert_eq!(ours.played(), theirs.played());
+    }
+
+    #[test]
     fn a_fade_that_was_lost_with_its_turn_is_asked_for_anew() {
         let (mut booth, mut playout) = (Booth::default(), Playout::new([0; 6]));
         start(&mut booth, &mut playout, LOW);
