@@ -34,7 +34,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// Microseconds in which this machine now sends a datagram as long as a packet of audio to one of so many sockets as do not fit a cache,
-/// one system call each, nothing else: the median of a second.
+/// one system call each, nothing else: the median of so many rounds.
 #[expect(clippy::disallowed_methods, reason = "a bench measures by the clock")]
 fn bare_datagram() -> anyhow::Result<f64> {
     const SOCKETS: u16 = 800;

@@ -12,7 +12,9 @@ bin=$1
 : "${LISTENERS:=100 500 1000 2000 4000}" "${FOR:=60s}" "${SILENT=2000}" "${CHURNING=2000}" "${CHURN:=200}" "${RELAYED=1000}" "${ROOMS=1000}" "${MESSAGES:=5000}" "${RAMP:=200}" "${DIR:=.}"
 . "$(dirname "$0")/server.sh"
 
-bare() { if [ -n "$BARE" ]; then (pin 0 bash -c "$BARE" 2> /dev/null); fi; }
+if [ -n "$QUIET" ] && [ -z "$BARE" ]; then echo "QUIET wants BARE, the command that tells" >&2; exit 2; fi
+
+bare() { if [ -n "$BARE" ]; then (pin 0 bash -c "$BARE"); fi; }
 
 is_quiet() { [ -z "$QUIET" ] || awk "BEGIN { exit !($1 <= $QUIET) }"; }
 
