@@ -350,7 +350,7 @@ test("mute: at the door, in the room, and on the tile", { timeout: 60_000 }, () 
     assert.equal(await own.getAttribute("data-silent"), "true");
     assert.equal(await enabled(), false);
     await page.getByRole("button", { name: "Unmute microphone" }).click();
-    await page.getByRole("button", { name: "Mute microphone" }).waitFor();
+    await page.getByRole("button", { name: "Mute microphone", exact: true }).waitFor();
     assert.equal(await own.getAttribute("data-silent"), "false");
     assert.equal(await enabled(), true);
     await page.getByRole("button", { name: "Turn camera off" }).click();
@@ -880,7 +880,7 @@ test("leaving puts out the lights, and coming in again brings back what was on",
       await page.click("#leave");
       await page.getByText("The microphone is off until you join.").waitFor();
       await page.click("#door-mic");
-      await page.getByRole("button", { name: "Mute microphone" }).waitFor();
+      await page.getByRole("button", { name: "Mute microphone", exact: true }).waitFor();
       assert.equal(await page.locator("#door-fault").isVisible(), false);
       assert.deepEqual(await lights(), ["audio"]);
       // Coming in anew after a refusal, and changing a detail, are no end.
