@@ -461,6 +461,30 @@ fn an_sdk_is_told_of_every_generation() {
     assert_eq!(net.record(ann).said.len(), 1, "the answer alone");
 }
 
+#[test]
+fn a_generation_is_told_of_its_seconds_with_the_packet_that_fills_them() {
+    let mut net = Net::seeded(82);
+    let guest = net.listener_as(Profile::new(Model::Speaker, true), true);
+    net.run_for(secs(1));
+    for round in 0..10_u64 {
+        // So that whatever else is done once a second is not done right then.
+        net.run_for(ms(20 * (1 + 7 * round)));
+        let (said, turns) = (net.record(guest).said.len(), net.record(guest).turns);
+        net.start(guest, "sine-440");
+        let ticks = |net: &Net| {
+            net.record(guest).said[said..]
+                .iter()
+                .filter(|said| matches!(said, ServerMsg::GenerationTick { .. }))
+                .count()
+        };
+        for told in 1..=2 {
+            net.run_until("a tick", secs(12), |net| ticks(net) == told);
+            assert_eq!(net.record(guest).turns - turns, 500 * told as u64, "round {round}, tick {told}");
+        }
+        net.stop(guest);
+    }
+}
+
 /// Offers: an answer or `invalid_sdp`, nothing else, and the session stands.
 #[track_caller]
 fn assert_total(model: Model, sdp: &str) -> bool {
