@@ -140,6 +140,7 @@ fn urls(acknowledged: &Value) -> Vec<String> {
 fn a_provider_is_asked_once_for_all_in_its_own_words() {
     let provider = Provider::start(201, TWILIO, false);
     let (server, _end) = in_process(vec![twilio(&provider.api)]);
+    await_that("served by the provider", || told(server).iter().any(|url| url.contains("twilio")));
     for _ in 0..5 {
         assert_eq!(
             told(server),
@@ -160,7 +161,8 @@ fn a_provider_is_asked_once_for_all_in_its_own_words() {
 fn the_next_one_serves_where_the_first_refuses() {
     let (first, second) = (Provider::start(401, "{}", false), Provider::start(201, CLOUDFLARE, false));
     let (server, _end) = in_process(vec![twilio(&first.api), cloudflare(&second.api)]);
-    assert_eq!(told(server), ["stun:stun.cloudflare.com:3478", "turn:turn.cloudflare.com:3478?transport=udp"]);
+    let wanted = ["stun:stun.cloudflare.com:3478", "turn:turn.cloudflare.com:3478?transport=udp"];
+    await_that("served by the second", || told(server) == wanted);
     let heard = second.heard().to_lowercase();
     assert!(heard.starts_with("post /v1/turn/keys/k1/credentials/generate-ice-servers http/1.1\r\n"), "{heard}");
     assert!(heard.contains("authorization: bearer flare-token\r\n") && heard.ends_with("{\"ttl\":21600}"), "{heard}");
@@ -181,7 +183,7 @@ fn no_client_waits_for_a_provider_that_does_not_answer() {
     // It comes while the provider is still silent, and our own relay does instead.
     let urls = told(server);
     assert!(urls.len() == 2 && urls.iter().all(|url| url.starts_with("turn:127.0.0.1:")), "{urls:?}");
-    assert_eq!(provider.asked(), 1);
+    await_that("asked", || provider.asked() == 1);
     drop(provider.may.take());
     await_that("served by the provider", || told(server).iter().any(|url| url.contains("twilio")));
 }

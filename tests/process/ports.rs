@@ -8,10 +8,10 @@ use voxcast::wire::sdp;
 use super::client::{Listener, Socket, error_of};
 use super::server::{Server, TOKEN, await_that};
 
-/// So many ports in a row that nobody had a moment ago.
-fn free_ports(count: u16) -> u16 {
-    let free = |port: &u16| (*port..port + count).all(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok());
-    (10_000..20_000).step_by(usize::from(count)).find(free).expect("some are free")
+/// Four ports in a row that nobody had a moment ago; each test looks in a thousand of its own.
+fn free_ports(from: u16) -> u16 {
+    let free = |port: &u16| (*port..port + 4).all(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok());
+    (from..from + 1_000).step_by(4).find(free).expect("some are free")
 }
 
 /// Greets and connects with this query.
@@ -35,7 +35,7 @@ fn ports(listener: &Listener) -> Vec<u16> {
 #[test]
 fn a_session_uses_the_port_that_it_asked_for_whichever_worker_has_it() {
     for workers in ["1", "3"] {
-        let first = free_ports(4);
+        let first = free_ports(10_000);
         let window = format!("{first}-{}", first + 3);
         let server = Server::start(&[("RTP_PORT_RANGE", &window), ("WORKERS", workers)]);
         let mut listeners: Vec<_> = (0..4).map(|_| connect(&server, &format!("?rtp_port={}", first + 1))).collect();
@@ -59,7 +59,7 @@ fn a_session_uses_the_port_that_it_asked_for_whichever_worker_has_it() {
 
 #[test]
 fn ports_outside_the_window_are_refused_and_one_that_is_not_free_is_told() {
-    let first = free_ports(4);
+    let first = free_ports(11_000);
     let held = UdpSocket::bind(("127.0.0.1", first)).expect("it is free");
     let window = format!("{first}-{}", first + 3);
     let server = Server::start(&[("RTP_PORT_RANGE", &window)]);

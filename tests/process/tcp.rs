@@ -13,7 +13,7 @@ use super::client::{Listener, Socket};
 use super::heard::pitch;
 use super::http::metric;
 use super::server::{PATIENCE, Server, TOKEN, await_that, now};
-use super::workers::story;
+use super::workers::stories;
 
 /// Where media listens.
 fn media(server: &Server) -> SocketAddr {
@@ -54,18 +54,16 @@ fn a_listener_by_tcp_hears_its_voice_and_leaves_nothing_behind() {
 #[test]
 fn eight_workers_serve_those_who_come_by_tcp() {
     let server = Server::start(&[("WORKERS", "8")]);
-    std::thread::scope(|scope| {
-        let peers: Vec<_> = (0..16).map(|_| scope.spawn(|| story(&server, connect(&server)))).collect();
-        for peer in peers {
-            peer.join().expect("every peer is served");
-        }
-    });
+    let peers = stories(&server, || connect(&server));
     for reason in ["unknown_ufrag", "unknown_source", "mailbox_full"] {
         assert_eq!(
             metric(server.http, &format!("voxcast_dropped_packets_total{{reason=\"{reason}\"}}")),
             0,
             "{reason}"
         );
+    }
+    for peer in peers {
+        peer.socket.close();
     }
     await_that("closed", || metric(server.http, "voxcast_tcp_connections") == 0);
 }
@@ -152,9 +150,9 @@ fn a_listener_that_was_away_hears_what_is_new_and_one_that_stays_away_is_let_go(
     listener.start("sine-440");
     listener.frames(25);
     let skipped = || metric(server.http, "voxcast_unsent_packets_total{reason=\"too_old\"}");
-    assert_eq!(skipped(), 0);
     // Nobody reads until two seconds of audio were too old.
-    await_that("skipped", || skipped() >= 100);
+    let read = skipped();
+    await_that("skipped", || skipped() >= read + 100);
     let before = listener.heard.frames();
     let begun = now();
     listener.frames(100);

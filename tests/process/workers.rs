@@ -15,10 +15,8 @@ use super::server::{Server, TOKEN, now};
 /// probability of 2^-16 with two.
 const PEERS: usize = 16;
 
-/// A listener's whole story; returns the first character of its session's ICE ufrag, which names the worker.
-pub fn story(server: &Server, mut listener: Listener) -> char {
-    let ufrag = listener.answer.split("a=ice-ufrag:").nth(1).expect("an answer has a ufrag");
-    let worker = ufrag.chars().next().expect("it is not empty");
+/// A listener's whole story but its end: what it said last may come after that.
+pub fn story(server: &Server, mut listener: Listener) -> Listener {
     listener.start("sine-440");
     listener.frames(5);
     listener.whole(50);
@@ -35,21 +33,31 @@ pub fn story(server: &Server, mut listener: Listener) -> char {
     assert_eq!((&listener.said[0]["type"], &listener.said[0]["resumed"]), (&json!("hello_ack"), &json!(true)));
     // Long enough for reports and checks of both sides.
     listener.listen_for(Duration::from_secs(3));
-    listener.socket.close();
-    worker
+    listener
+}
+
+/// The stories of many at once.
+pub fn stories(server: &Server, connect: impl Fn() -> Listener + Sync) -> Vec<Listener> {
+    std::thread::scope(|scope| {
+        let peers: Vec<_> = (0..PEERS).map(|_| scope.spawn(|| story(server, connect()))).collect();
+        peers.into_iter().map(|peer| peer.join().expect("every peer is served")).collect()
+    })
+}
+
+/// The first character of a session's ICE ufrag, which names the worker.
+fn worker(listener: &Listener) -> char {
+    let ufrag = listener.answer.split("a=ice-ufrag:").nth(1).expect("an answer has a ufrag");
+    ufrag.chars().next().expect("it is not empty")
 }
 
 fn workers_serve_all(workers: usize) {
     let count = workers.to_string();
     let server = Server::start(&[("WORKERS", &count)]);
+    let peers = stories(&server, || Listener::connect(server.http));
     let mut placed = BTreeMap::<char, usize>::new();
-    std::thread::scope(|scope| {
-        let peers: Vec<_> =
-            (0..PEERS).map(|_| scope.spawn(|| story(&server, Listener::connect(server.http)))).collect();
-        for peer in peers {
-            *placed.entry(peer.join().expect("every peer is served")).or_default() += 1;
-        }
-    });
+    for peer in &peers {
+        *placed.entry(worker(peer)).or_default() += 1;
+    }
     assert_eq!(placed.len(), workers, "{placed:?}");
     assert!(placed.values().all(|sessions| *sessions == PEERS / workers), "{placed:?}");
     assert_eq!(metric(server.http, "voxcast_forwarded_parcels_total") > 0, workers > 1);
@@ -59,6 +67,9 @@ fn workers_serve_all(workers: usize) {
             0,
             "{reason}"
         );
+    }
+    for peer in peers {
+        peer.socket.close();
     }
     let mut listeners: Vec<Listener> = (0..workers).map(|_| Listener::connect(server.http)).collect();
     server.signal("TERM");
@@ -96,15 +107,9 @@ fn a_worker_with_a_crowd_serves_all_the_same() {
     const CROWD: usize = 260;
     let server = Server::start(&[("WORKERS", "1")]);
     let crowd: Vec<Socket> = (0..CROWD).map(|_| Socket::greeted(server.http).0).collect();
-    std::thread::scope(|scope| {
-        let peers: Vec<_> =
-            (0..PEERS).map(|_| scope.spawn(|| story(&server, Listener::connect(server.http)))).collect();
-        for peer in peers {
-            peer.join().expect("every peer is served");
-        }
-    });
+    let peers = stories(&server, || Listener::connect(server.http));
     assert_eq!(metric(server.http, "voxcast_dropped_packets_total{reason=\"unknown_source\"}"), 0);
-    drop(crowd);
+    drop((crowd, peers));
 }
 
 #[test]
