@@ -90,7 +90,7 @@ export class RoomLink {
     const { localDescription } = this.#connection;
     if (!this.colliding || !localDescription) return true;
     this.#asked = identity(localDescription.sdp);
-    return this.#send({ type: "offer", sdp: { type: "offer", sdp: localDescription.sdp } });
+    return this.#send({ type: "offer", sdp: { type: "offer", sdp: localDescription.sdp, yields: true } });
   }
 
   /** Takes an offer and answers it. @param {Description} offer */
@@ -230,6 +230,7 @@ export class RoomLink {
   /** Puts our tracks on the lines that were offered. */
   async #attach() {
     const lines = this.#connection.getTransceivers().filter((line) => line.mid !== null && line.direction !== "stopped");
+    const put = [];
     for (const kind of KINDS) {
       const known = this.#lines[kind];
       const line = known && lines.includes(known) ? known : lines.find((one) => one.receiver.track.kind === kind);
@@ -240,16 +241,16 @@ export class RoomLink {
         this.#lines[kind] = line;
         line.sender.setStreams?.(...(this.stream ? [this.stream] : []));
         line.direction = this.#direction;
-        await this.#until(line.sender.replaceTrack(track));
+        put.push(line.sender.replaceTrack(track));
       } else if (!line && !known && track) {
         // An offer without such a line: one of our own makes the browser ask for another offer.
         this.#lines[kind] = this.#connection.addTransceiver(track, { direction: this.#direction, ...this.#streams });
       }
     }
     // What a stranger offers beyond that is heard, or not, and never answered with anything of ours.
-    if (this.#receive) return;
     const ours = Object.values(this.#lines);
-    for (const line of lines) if (!ours.includes(line)) line.direction = "inactive";
+    if (!this.#receive) for (const line of lines) if (!ours.includes(line)) line.direction = "inactive";
+    await this.#until(Promise.all(put));
   }
 
   /** @param {string} sdp */

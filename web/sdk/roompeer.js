@@ -47,8 +47,8 @@ const WELCOME_MS = 400;
 const NEWCOMER_MS = 1_500;
 /** What a browser asks for in this time is no loop yet: one whose channels were refused asks without end. */
 const EAGER = { offers: 16, ms: 10_000 };
-/** An answer and a path take well under a second; with the worst relays a few. */
-const CONNECT_MS = 15_000;
+/** An answer and a path take well under a second; with the worst relays a few. Where that was too short, both may be busy. */
+const CONNECT_MS = { first: 15_000, again: 30_000 };
 /** A path that stutters often comes back by itself: a lift, a hand-over between cells. */
 const SHAKY_MS = 3_000;
 /** A restart that helps, helps quickly. */
@@ -84,15 +84,15 @@ export class RoomPeer {
   #early = [];
   /** @type {Description | null} an offer that we did not yield to */
   #kept = null;
-  /** Whether an offer of ours was given up for theirs, since nothing stood; and which. */
+  /** Whether an offer of ours was given up for theirs, since nothing stood. */
   #yielded = false;
-  /** @type {string | null} */
-  #gaveUp = null;
-  /** Whether they yield as we do: they name the offer that they answer. */
+  /** Whether one of us yields and the other does not: they say so. */
   #kin = false;
   /** Whether they offered since we began to expect it. */
   #offered = false;
   #repeats = 0;
+  /** Whether a connection was made since one stood. */
+  #tried = false;
   /** @type {number[]} when the browser asked for offers, lately */
   #wants = [];
   /** What waits for the line. @type {"rebuild" | "offer" | null} */
@@ -345,7 +345,8 @@ export class RoomPeer {
       },
     });
     this.#link = link;
-    this.#await(CONNECT_MS, "no path found in time");
+    this.#await(this.#tried ? CONNECT_MS.again : CONNECT_MS.first, "no path found in time");
+    this.#tried = true;
     return link;
   }
 
@@ -383,11 +384,12 @@ export class RoomPeer {
   /** @param {Description} offer */
   async #offerCame(offer) {
     this.#offered = true;
+    this.#kin = offer.yields === true;
     if (this.#link?.colliding && !this.#polite) {
       // Even one of a new connection: if both gave up theirs, each would be left with an answer to nothing.
       this.#kept = offer;
       this.#around.clock.cancel(this.#keptTimer);
-      // Who is like us yields, however long it takes.
+      // Who is like us yields, however long it takes: if both gave up theirs, both began anew, which costs a busy machine more time still.
       if (this.#kin) return;
       this.#keptTimer = this.#around.clock.after(KEPT_MS, () => void this.#enqueue(async () => this.#takeKept()));
       return;
@@ -404,10 +406,7 @@ export class RoomPeer {
   async #take(offer) {
     const { clock } = this.#around;
     let link = this.#link;
-    if (link?.colliding) {
-      this.#yielded = true;
-      this.#gaveUp = link.asked;
-    }
+    if (link?.colliding) this.#yielded = true;
     clock.cancel(this.#keptTimer);
     clock.cancel(this.#answerTimer);
     this.#kept = null;
@@ -430,7 +429,6 @@ export class RoomPeer {
   async #answerCame(answer) {
     const link = this.#link;
     if (!link) return;
-    this.#kin ||= answer.re !== undefined;
     const outcome = await link.answer(answer);
     if (outcome === "taken") {
       this.#around.clock.cancel(this.#answerTimer);
@@ -442,14 +440,9 @@ export class RoomPeer {
     }
   }
 
-  /**
-   * Whether it answers what we gave up: then both answered, and nobody waits for it. A foreign client is offered anew by whoever sees it
-   * first; of two like us, whose answers were slow, only one begins anew, or they would meet again.
-   * @param {Description} answer
-   */
+  /** Whether a stranger answers what we gave up: then both answered, and nobody waits for it. @param {Description} answer */
   #bothYielded({ re }) {
-    if (!this.#yielded || this.#state === "connected") return false;
-    return re === undefined || (!this.#polite && re === this.#gaveUp);
+    return this.#yielded && this.#state !== "connected" && re === undefined;
   }
 
   /** @param {RTCIceCandidateInit | null} candidate */
@@ -466,6 +459,7 @@ export class RoomPeer {
     if (state === "connected" && !this.#link?.over) {
       clock.cancel(this.#timer);
       this.#retry.reset();
+      this.#tried = false;
       this.#repeats = 0;
       this.#yielded = false;
       this.#enter("connected");

@@ -1,15 +1,16 @@
 // The words of GET /signal and of the data channels between two browsers, read by the reader of wire.js. It sends nothing.
 
-import { candidate, iceServer, list, maybe, object, reader, text } from "./wire.js";
+import { bool, candidate, iceServer, list, maybe, object, reader, text } from "./wire.js";
 
 /** @typedef {import("./index.js").IceServer} IceServer */
 /** @typedef {import("./wire.js").ErrorMessage} ErrorMessage */
 /** @typedef {import("./wire.js").Shape} Shape */
 
 /**
- * A description on its way. `re` is ours: in an answer it names the offer that is answered, because nothing else in an answer does. A
- * browser that does not know it leaves it alone.
- * @typedef {{ type: "offer" | "answer", sdp: string, re?: string }} Description
+ * A description on its way. Two parts are ours: `re` in an answer names the offer that is answered, because nothing else in an answer
+ * does, and `yields` in an offer says that of two that meet the polite side's is given up, and no other. A browser that does not know them
+ * leaves them alone.
+ * @typedef {{ type: "offer" | "answer", sdp: string, re?: string, yields?: boolean }} Description
  */
 
 /** @typedef {{ type: "offer" | "answer", to: string, sdp: Description } | { type: "ice-candidate", to: string, candidate: RTCIceCandidateInit }} PeerMessage */
@@ -38,7 +39,7 @@ const CURSOR_FRAME_CHARS = 256;
 /** @type {Shape} */
 const name = (value) => text(value) && /** @type {string} */ (value).length > 0 && /** @type {string} */ (value).length <= NAME;
 /** @type {(type: string) => Shape} */
-const description = (type) => object({ type: (value) => value === type, sdp: text, re: maybe(text) });
+const description = (type) => object({ type: (value) => value === type, sdp: text, re: maybe(text), yields: maybe(bool) });
 
 /** @type {(frame: unknown) => { message: RoomServerMessage, fault: null } | import("./wire.js").Fault} */
 export const readRoom = reader({

@@ -39,7 +39,7 @@ export const text = (value) => typeof value === "string";
 /** @type {Shape} */
 export const number = (value) => typeof value === "number" && Number.isFinite(value);
 /** @type {Shape} */
-const bool = (value) => typeof value === "boolean";
+export const bool = (value) => typeof value === "boolean";
 /** @type {(shape: Shape) => Shape} */
 export const maybe = (shape) => (value) => value === undefined || value === null || shape(value);
 /** @type {(shape: Shape) => Shape} */

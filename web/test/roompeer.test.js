@@ -14,7 +14,7 @@ function pair(seed = 1) {
   const passed = [];
   /** @type {string[]} */
   const notes = [];
-  const wire = { up: true, lose: (/** @type {any} */ _) => false, doubts: 0 };
+  const wire = { up: true, lose: (/** @type {any} */ _) => false, strange: false, doubts: 0 };
   /** @param {string} me @param {string} id @param {boolean} polite @returns {RoomPeer} */
   const meet = (me, id, polite) => {
     const tracks = { audio: mediaTrack("audio"), video: mediaTrack("video") };
@@ -30,6 +30,7 @@ function pair(seed = 1) {
         send: (message) => {
           if (!wire.up) return false;
           const sent = /** @type {any} */ ({ ...message, from: me });
+        if (wire.strange && sent.sdp) sent.sdp = { type: sent.sdp.type, sdp: sent.sdp.sdp };
           passed.push(sent);
           if (!wire.lose(sent)) clock.after(world.latency, () => both[me === "ann" ? 1 : 0]?.handle(sent));
           return true;
@@ -105,8 +106,9 @@ test("an answer to an offer that is over is not taken for another's", async () =
   assert.equal(world.connections.length, 4);
 });
 
-test("who does not yield takes the other's offer when its own is not answered, with the candidates that came before", async () => {
+test("who does not yield takes a stranger's offer when its own is not answered, with the candidates that came before", async () => {
   const { clock, world, wire, bob, ann, assertStand } = pair();
+  wire.strange = true;
   bob.offer();
   await clock.advance(800);
   wire.lose = ({ type, from }) => type === "offer" && from === "bob";
@@ -147,24 +149,45 @@ test("a stranger that yields as well is offered anew", async () => {
   assert.equal(bob.connection, connection);
 });
 
-test("two whose answers are so slow that both give up their offers settle at once, and do not do it again", async () => {
+test("of two whose answers are slow one yields, and the other waits for it", async () => {
   const { clock, world, bob, ann, assertStand, words } = pair();
   bob.offer();
   ann.offer();
   await clock.advance(395);
-  // Longer than who does not yield waits for an answer.
-  world.latency = 2_300;
-  await clock.advance(6_000);
-  world.latency = 5;
-  await clock.advance(4_000);
+  // Longer than a stranger is waited for.
+  world.latency = 3_000;
+  await clock.advance(8_000);
   assertStand("settled");
-  assert.ok(words().filter((word) => word.endsWith("answer")).length >= 3, words().join(", "));
-  const { length } = world.connections;
-  world.latency = 2_300;
+  assert.deepEqual(words(), ["ann offer", "bob offer", "ann answer", "bob offer", "ann answer"], "said again once, after four seconds");
+  assert.equal(world.connections.length, 3);
   for (const { connection } of [bob, ann]) connection?.restartIce();
-  await clock.advance(9_000);
+  await clock.advance(12_000);
   assertStand("restarted, though slowly");
-  assert.equal(world.connections.length, length);
+  assert.equal(world.connections.length, 3);
+});
+
+test("what found no path in time is given longer, and no longer once it was found", async () => {
+  const { clock, world, bob, notes, assertStand } = pair();
+  world.open = false;
+  bob.offer();
+  /** @param {number} most */
+  const late = async (most) => {
+    const at = [];
+    for (let seconds = 1; seconds <= most; seconds += 1) {
+      await clock.advance(1_000);
+      if (notes.splice(0).some((note) => note.endsWith("no path found in time"))) at.push(seconds);
+    }
+    return at;
+  };
+  assert.deepEqual(await late(110), [16, 46, 76, 106]);
+  world.open = true;
+  await clock.advance(31_000);
+  assertStand("found");
+  world.open = false;
+  notes.length = 0;
+  for (const one of world.connections) one.become("failed");
+  // After eight seconds of a restart.
+  assert.deepEqual(await late(60), [23, 53]);
 });
 
 test("what a browser says of a description is not passed on", async () => {

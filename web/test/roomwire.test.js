@@ -54,9 +54,10 @@ test("each message that the client sends has the golden one's fields", async () 
   const known = Object.entries(golden("client")).map(([name, message]) => ({ name, shape: JSON.stringify(shape(message)) }));
   const met = new Set();
   for (const message of sent) {
-    // What we say above the protocol: which offer an answer is to.
+    // What we say above the protocol: which offer an answer is to, and who gives one up.
     if (message.type === "answer") assert.equal(typeof message.sdp.re, "string");
-    const plain = message.sdp ? { ...message, sdp: { ...message.sdp, re: undefined } } : message;
+    if (message.type === "offer") assert.equal(message.sdp.yields, true);
+    const plain = message.sdp ? { ...message, sdp: { ...message.sdp, re: undefined, yields: undefined } } : message;
     const one = known.find((other) => other.shape === JSON.stringify(shape(JSON.parse(JSON.stringify(plain)))));
     assert.ok(one, JSON.stringify(message));
     met.add(one?.name);
@@ -71,7 +72,7 @@ test("messages of the room are checked", () => {
   const candidate = { candidate: "candidate:1", sdpMid: "0", sdpMLineIndex: 0, usernameFragment: "u" };
   const good = [
     offer,
-    { ...offer, sdp: { ...offer.sdp, re: "1 2" } },
+    { ...offer, sdp: { ...offer.sdp, re: "1 2", yields: true } },
     { type: "ice-candidate", from: "bob", candidate },
     { type: "ice-candidate", from: "bob", candidate: null },
     { type: "room-joined", peers: ["bob"], iceServers: [{ urls: "stun:x" }], session: "s" },
@@ -87,6 +88,7 @@ test("messages of the room are checked", () => {
     [{ ...offer, type: "answer" }, "sdp"],
     [{ ...offer, sdp: "v=0" }, "sdp"],
     [{ ...offer, sdp: { ...offer.sdp, re: 1 } }, "sdp"],
+    [{ ...offer, sdp: { ...offer.sdp, yields: 1 } }, "sdp"],
     [{ type: "ice-candidate", from: "bob", candidate: "candidate:1" }, "candidate"],
     [{ type: "room-joined", peers: [1], iceServers: [], session: "s" }, "peers"],
     [{ type: "room-joined", peers: [], iceServers: [{ urls: [] }], session: "s" }, "iceServers"],

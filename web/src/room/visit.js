@@ -50,6 +50,8 @@ export class Visit {
       room.on("chat", (line) => parts.chat.add(line)),
       room.on("cursor", ({ peer, x, y }) => parts.pointers.move(peer.id, x, y)),
       room.on("error", (error) => on.fault(error)),
+      // For whoever looks why somebody is not heard: how each connection fared.
+      room.on("note", (text) => console.debug(text)),
     ];
     const point = (/** @type {PointerEvent} */ event) => this.#point(event);
     parts.stage.addEventListener("pointermove", point);
