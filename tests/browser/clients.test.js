@@ -49,7 +49,7 @@ test("the old page: greets, offers once, starts, stops, pings", { timeout: 90_00
     await page.evaluate(() => /** @type {any} */ (window).page.stop());
     await hearSilence(page);
     await page.evaluate(() => /** @type {any} */ (window).page.ping());
-    await page.waitForFunction(() => /** @type {any} */ (window).page.pongs === 1);
+    await page.waitForFunction(() => /** @type {any} */ (window).page.pongs >= 1);
     await page.evaluate(() => /** @type {any} */ (window).page.start("nobody"));
     await page.waitForFunction(() => /** @type {any} */ (window).page.errors.length === 1);
     assert.deepEqual(await page.evaluate(() => /** @type {any} */ (window).page.errors), ["Unknown voice: nobody"]);
@@ -75,13 +75,14 @@ for (const ptime of [10, 40, 60]) {
       );
       assert.equal(answered, String(ptime));
       await hearTone(page, 440);
-      await page.waitForFunction(() => /** @type {any} */ (window).lengths.times.length >= 60);
-      /** @type {number[]} */
-      const times = await page.evaluate(() => /** @type {any} */ (window).lengths.times);
-      const steps = times.slice(1).map((time, at) => (time - (times[at] ?? 0)) >>> 0);
-      // A server without a processor skips what is late.
-      const exact = steps.filter((step) => step === 48 * ptime).length;
-      assert.ok(exact >= 0.9 * steps.length, `${steps}`);
+      await page.waitForFunction(() => /** @type {any} */ (window).lengths.packets.length >= 60);
+      /** @type {{ time: number, length: number }[]} */
+      const packets = await page.evaluate(() => /** @type {any} */ (window).lengths.packets);
+      const steps = packets.slice(1).map(({ time }, at) => ({ length: packets[at]?.length ?? 0, step: (time - (packets[at]?.time ?? 0)) >>> 0 }));
+      const full = 48 * ptime;
+      // A server without a processor skips what is late: a packet may be shorter before such a hole, and only there.
+      assert.deepEqual(steps.filter(({ length, step }) => length > Math.min(full, step) || (length < full && length === step)), []);
+      assert.ok(steps.filter(({ length, step }) => length === full && step === full).length >= 0.5 * steps.length, JSON.stringify(steps));
     }),
   );
 }

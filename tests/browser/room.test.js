@@ -136,16 +136,18 @@ for (const users of [["bob", "ann"], ["ann", "cid", "bob"]]) {
         const said = /** @type {any[]} */ (await ask(other, ({ room }) => room.chat.map((/** @type {any} */ { from, text, own }) => `${from} ${text} ${own}`)));
         assert.deepEqual(said, Array.from({ length: 200 }, (_, at) => `${one.user} line ${at} false`));
       }
-      await ask(one, async ({ room }) => {
+      const took = /** @type {number} */ (await ask(one, async ({ room }) => {
+        const begin = performance.now();
         for (let at = 0; at <= 100; at += 1) {
           room.moveCursor(at / 100, 0.5);
           await new Promise((done) => setTimeout(done, 5));
         }
-      });
+        return performance.now() - begin;
+      }));
       for (const other of others) {
         await until(other, ({ told }) => told.cursor.at(-1)?.[1] === 1, "pointed to the end");
         const points = /** @type {number} */ (await ask(other, ({ told }) => told.cursor.length));
-        assert.ok(points > 3 && points < 40, `thinned to ${points}`);
+        assert.ok(points > 3 && points <= took / 33 + 3, `thinned to ${points} in ${took} ms`);
       }
       const figures = /** @type {any} */ (await ask(one, (page) => page.figures()));
       for (const { state, path, words, kbpsOut, rttMs, verdict } of Object.values(figures)) {
@@ -222,9 +224,13 @@ test("the server is started anew: media never stops, and all rejoin", { timeout:
     for (const visitor of all) await until(visitor, ({ room }) => room.state === "detached", "detached");
     const count = () => Promise.all(all.map((visitor) => ask(visitor, (page) => page.packets())));
     const before = /** @type {any[]} */ (await count());
-    await sleep(1_000);
-    for (const [at, counts] of /** @type {any[]} */ (await count()).entries()) {
-      for (const [id, packets] of Object.entries(counts)) assert.ok(packets - before[at][id] > 30, `${all[at]?.user} hears ${id} on: ${packets - before[at][id]}`);
+    const end = Date.now() + PATIENCE_MS;
+    for (;;) {
+      await sleep(250);
+      const came = /** @type {any[]} */ (await count()).map((counts, at) => Object.entries(before[at]).map(([id, packets]) => counts[id] - packets));
+      // A second's worth is 50.
+      if (came.flat().every((packets) => packets > 30)) break;
+      assert.ok(Date.now() < end, `all are heard on: ${JSON.stringify(came)} packets`);
     }
     await stage.server.start();
     for (const visitor of all) await until(visitor, ({ room }) => room.state === "joined", "joined again");
@@ -241,8 +247,10 @@ test("a restart of ICE, a dropped line and a closed connection are mended while 
     const all = /** @type {[Visitor, Visitor]} */ ([await join("ann"), await join("bob")]);
     await allHear(all);
     const [ann, bob] = all;
-    const ufrag = (/** @type {Visitor} */ visitor) => ask(visitor, ({ room }) => /ice-ufrag:(\S+)/.exec([...room.peers.values()][0].connection.localDescription.sdp)?.[1]);
-    const before = await ufrag(bob);
+    await ask(bob, (page) => {
+      page.ufrag = () => /ice-ufrag:(\S+)/.exec(page.room.peers.get("ann").connection.localDescription.sdp)?.[1];
+      page.before = page.ufrag();
+    });
     // Both at once, again and again.
     await Promise.all(all.map((visitor) => ask(visitor, async ({ room }) => {
       for (let round = 0; round < 10; round += 1) {
@@ -250,8 +258,7 @@ test("a restart of ICE, a dropped line and a closed connection are mended while 
         await new Promise((done) => setTimeout(done, 30 * Math.random()));
       }
     })));
-    await until(bob, ({ room }) => room.peers.get("ann").connection.signalingState === "stable" && room.peers.get("ann").state === "connected", "settled");
-    assert.notEqual(await ufrag(bob), before);
+    await until(bob, ({ room, ufrag, before }) => ufrag() !== before && room.peers.get("ann").connection.signalingState === "stable" && room.peers.get("ann").state === "connected", "restarted and settled");
     await ask(ann, ({ room }) => room.nudge());
     await allHear(all);
     // Behind the room's back: nobody is told, and the other side sees it first.

@@ -96,6 +96,14 @@ export async function reach(page, state, timeout = 20_000) {
   }
 }
 
+/** Runs in the page: keeps when a recording was begun and ended, by the page's own clock. */
+export function notePresses() {
+  /** @type {number[]} */
+  const presses = [];
+  Object.assign(window, { presses });
+  document.querySelector("#record-go")?.addEventListener("click", () => presses.push(performance.now()), { capture: true });
+}
+
 /** The page's own log, for failure messages. @param {Page} page */
 export async function timeline(page) {
   return page
@@ -110,8 +118,8 @@ export async function shoot(page, name) {
   await page.screenshot({ path: `${SHOTS}${name}.png` });
 }
 
-/** Waits until colours have stopped changing. @param {Page} page */
-async function settle(page) {
+/** Waits until places and colours have stopped changing. @param {Page} page */
+export async function settle(page) {
   await page.waitForFunction(() => !document.getAnimations().some((animation) => animation instanceof CSSTransition && animation.playState === "running"));
 }
 
