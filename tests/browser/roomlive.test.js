@@ -51,7 +51,7 @@ async function gathering(act, { server: at = stage.server, browser = stage.brows
     });
     for (const { name, faults } of people) assert.deepEqual(faults.filter((fault) => !expected?.test(fault)), [], `the console of ${name} is clean`);
   } catch (fault) {
-    const pages = await Promise.all(people.map(async ({ name, page, faults }) => `--- ${name}\n${await timeline(page)}\n${faults.join("\n")}`));
+    const pages = await Promise.all(people.map(async ({ name, page, notes, faults }) => `--- ${name}\n${await timeline(page)}\n${[...notes, ...faults].join("\n")}`));
     throw new Error(`${fault}\n${pages.join("\n")}\n--- server\n${at.output.slice(-3_000)}`, { cause: fault });
   } finally {
     await Promise.all(people.map(({ context }) => context.close()));

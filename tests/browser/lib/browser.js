@@ -57,8 +57,11 @@ export async function freshPage(browser, options = {}) {
   page.setDefaultTimeout(20_000);
   /** @type {string[]} */
   const faults = [];
+  /** @type {string[]} what the page tells of its connections, for failure messages */
+  const notes = [];
   page.on("pageerror", (fault) => faults.push(`exception: ${fault.message}`));
   page.on("console", (message) => {
+    if (message.type() === "debug") notes.push(message.text());
     if (message.type() === "error" || message.text().includes("Content Security Policy")) faults.push(message.text());
   });
   await page.addInitScript(() => {
@@ -66,7 +69,7 @@ export async function freshPage(browser, options = {}) {
       console.error(`policy violation: ${event.violatedDirective} ${event.blockedURI}`);
     });
   });
-  return { page, context, faults };
+  return { page, context, faults, notes };
 }
 
 /**

@@ -5,7 +5,7 @@ import { TOKEN } from "./server.js";
 
 /** @typedef {import("./browser.js").Page} Page */
 /** @typedef {{ hz: number, db: number, frames: number, width: number, height: number, seen: boolean, how: string, colour: string }} Impression what one perceives of another */
-/** @typedef {{ name: string, page: Page, context: import("../../../web/node_modules/playwright-core/index.d.ts").BrowserContext, faults: string[] }} Person */
+/** @typedef {{ name: string, page: Page, context: import("../../../web/node_modules/playwright-core/index.d.ts").BrowserContext, faults: string[], notes: string[] }} Person */
 /**
  * @typedef {object} Looks
  * @property {number} hz the tone; told apart by 100 Hz at least
@@ -67,14 +67,14 @@ function madeUp({ hz, hue = hz % 360, size: [width, height] = [160, 90], fps = 8
  * @returns {Promise<Person>}
  */
 export async function knock(browser, server, name, { room = "Blue", looks, query = "", context: more = {}, before } = {}) {
-  const { page, context, faults } = await freshPage(browser, more);
+  const { page, context, faults, notes } = await freshPage(browser, more);
   await page.addInitScript(keepConnections);
   if (looks) await page.addInitScript(madeUp, looks);
   if (before) await page.addInitScript(before);
   await page.goto(`${server.url}room?room=${encodeURIComponent(room)}${query}#token=${encodeURIComponent(TOKEN)}`);
   await reach(page, "door");
   await page.fill("#name", name);
-  return { name, page, context, faults };
+  return { name, page, context, faults, notes };
 }
 
 /** @param {Parameters<typeof knock>} where @returns {Promise<Person>} */
