@@ -47,13 +47,13 @@ const WELCOME_MS = 400;
 const NEWCOMER_MS = 1_500;
 /** What a browser asks for in this time is no loop yet: one whose channels were refused asks without end. */
 const EAGER = { offers: 16, ms: 10_000 };
-/** An answer and a path take well under a second; with the worst relays a few. Where that was too short, both may be busy. */
+/** An answer takes well under a second, and then a path the same; with the worst relays a few. Where that was too short, both may be busy. */
 const CONNECT_MS = { first: 15_000, again: 30_000 };
 /** A path that stutters often comes back by itself: a lift, a hand-over between cells. */
 const SHAKY_MS = 3_000;
 /** A restart that helps, helps quickly. */
 const RESTART_MS = 8_000;
-/** Browsers answer at once; an offer or an answer that is lost was lost with the line. */
+/** Browsers answer at once; an offer or an answer that is lost was lost with the line. Each repeat is waited for twice as long. */
 const ANSWER_MS = 4_000;
 /** After that many repeats it is not the line. */
 const REPEATS = 2;
@@ -91,8 +91,9 @@ export class RoomPeer {
   /** Whether they offered since we began to expect it. */
   #offered = false;
   #repeats = 0;
-  /** Whether a connection was made since one stood. */
+  /** Whether a connection was made since one stood; and how long this one may take for a step. */
   #tried = false;
+  #patience = CONNECT_MS.first;
   /** @type {number[]} when the browser asked for offers, lately */
   #wants = [];
   /** What waits for the line. @type {"rebuild" | "offer" | null} */
@@ -345,9 +346,14 @@ export class RoomPeer {
       },
     });
     this.#link = link;
-    this.#await(this.#tried ? CONNECT_MS.again : CONNECT_MS.first, "no path found in time");
+    this.#patience = this.#tried ? CONNECT_MS.again : CONNECT_MS.first;
     this.#tried = true;
+    this.#awaitPath();
     return link;
+  }
+
+  #awaitPath() {
+    this.#await(this.#patience, "no path found in time");
   }
 
   /** Offers when its turn comes; or says again what is under way. @param {RoomLink} link @param {"offer" | "repeat"} [what] */
@@ -372,7 +378,7 @@ export class RoomPeer {
   #awaitAnswer(link) {
     const { clock } = this.#around;
     clock.cancel(this.#answerTimer);
-    this.#answerTimer = clock.after(ANSWER_MS, () => {
+    this.#answerTimer = clock.after(ANSWER_MS * 2 ** Math.min(this.#repeats, REPEATS), () => {
       this.#answerTimer = null;
       if (link !== this.#link || !link.colliding) return;
       this.#around.doubt();
@@ -463,6 +469,9 @@ export class RoomPeer {
       this.#repeats = 0;
       this.#yielded = false;
       this.#enter("connected");
+    } else if (state === "connecting" && this.#state === "connecting") {
+      // Both are described, and the search begins.
+      this.#awaitPath();
     } else if (state === "disconnected" && (this.#state === "connected" || this.#state === "connecting")) {
       // Before anything was connected, too: a path was found and is gone again.
       clock.cancel(this.#timer);

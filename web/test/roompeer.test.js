@@ -73,16 +73,20 @@ test("two first offers that meet: the polite side's is given up with its connect
   }
 });
 
-test("an offer that is lost is said again, and the line is doubted", async () => {
+test("an offer that is lost is said again, each time later, and the line is doubted", async () => {
   const { clock, wire, bob, assertStand, words } = pair();
-  wire.lose = ({ type }) => type === "offer" && words().filter((word) => word === "ann offer").length === 1;
+  wire.lose = ({ type }) => type === "offer" && words().filter((word) => word === "ann offer").length <= 2;
   bob.offer();
   await clock.advance(4_300);
   assert.equal(wire.doubts, 0);
-  await clock.advance(400);
+  await clock.advance(200);
   assert.equal(wire.doubts, 1);
+  await clock.advance(7_800);
+  assert.equal(wire.doubts, 1);
+  await clock.advance(700);
+  assert.equal(wire.doubts, 2);
   assertStand("said again");
-  assert.deepEqual(words(), ["ann offer", "ann offer", "bob answer"]);
+  assert.deepEqual(words(), ["ann offer", "ann offer", "ann offer", "bob answer"]);
 });
 
 test("an answer that is lost is given again", async () => {
@@ -164,6 +168,21 @@ test("of two whose answers are slow one yields, and the other waits for it", asy
   await clock.advance(12_000);
   assertStand("restarted, though slowly");
   assert.equal(world.connections.length, 3);
+});
+
+test("an answer may take its time, and then a path again", async () => {
+  const { clock, world, bob, notes, assertStand } = pair();
+  world.latency = 6_000;
+  world.open = false;
+  bob.offer();
+  await clock.advance(14_000);
+  for (const one of world.connections) one.become("connecting");
+  await clock.advance(14_500);
+  world.open = true;
+  for (const one of world.connections) world.meet(one);
+  await clock.advance(100);
+  assertStand("found");
+  assert.deepEqual(notes.filter((note) => note.includes("no path")), []);
 });
 
 test("what found no path in time is given longer, and no longer once it was found", async () => {
