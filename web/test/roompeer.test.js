@@ -30,7 +30,7 @@ function pair(seed = 1) {
         send: (message) => {
           if (!wire.up) return false;
           const sent = /** @type {any} */ ({ ...message, from: me });
-        if (wire.strange && sent.sdp) sent.sdp = { type: sent.sdp.type, sdp: sent.sdp.sdp };
+          if (wire.strange && sent.sdp) sent.sdp = { type: sent.sdp.type, sdp: sent.sdp.sdp };
           passed.push(sent);
           if (!wire.lose(sent)) clock.after(world.latency, () => both[me === "ann" ? 1 : 0]?.handle(sent));
           return true;
@@ -167,6 +167,18 @@ test("of two whose answers are slow one yields, and the other waits for it", asy
   for (const { connection } of [bob, ann]) connection?.restartIce();
   await clock.advance(12_000);
   assertStand("restarted, though slowly");
+  assert.equal(world.connections.length, 3);
+});
+
+test("who waits for the other to yield says its offer again where that was lost", async () => {
+  const { clock, world, wire, bob, ann, assertStand, words } = pair();
+  wire.lose = ({ type, from }) => type === "offer" && from === "bob" && words().filter((word) => word === "bob offer").length === 1;
+  bob.offer();
+  ann.offer();
+  await clock.advance(4_300);
+  assert.deepEqual(words().sort(), ["ann offer", "bob offer"], "each waits");
+  await clock.advance(700);
+  assertStand("said again");
   assert.equal(world.connections.length, 3);
 });
 
