@@ -182,6 +182,7 @@ pub struct PublicIp {
 /// Joins LISTENERS sessions at RAMP a second, lets them listen, and prints loss, the distances between packets, and with --pid
 /// the server's processor time and memory. It stops by itself. Aim it at your own servers only.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct LoadArgs {
     /// The server's page, such as `http://127.0.0.1:8080`.
     #[arg(value_parser = server_url)]
@@ -198,6 +199,9 @@ pub struct LoadArgs {
     /// How many of the listeners leave each second once all are there, the oldest first; as many new ones join.
     #[arg(long, value_name = "N", default_value = "0")]
     pub churn: u32,
+    /// Whoever is refused or falls out comes again after a second, as browsers do; each time counts as failed.
+    #[arg(long)]
+    pub again: bool,
     /// Connect, and ask for no sound: what a session costs that waits, and what a join does.
     #[arg(long)]
     pub silent: bool,
@@ -205,7 +209,7 @@ pub struct LoadArgs {
     #[arg(long)]
     pub relay: bool,
     /// Be people in so many rooms instead, who send each other messages.
-    #[arg(long, value_name = "N", conflicts_with_all = ["listeners", "churn", "silent", "relay", "voice"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["listeners", "churn", "again", "silent", "relay", "voice"])]
     pub rooms: Option<NonZeroU32>,
     /// People in each room.
     #[arg(long, value_name = "N", default_value = "5", requires = "rooms")]
@@ -1121,12 +1125,13 @@ mod tests {
             (Duration::from_secs(60), "sine-440", None, false)
         );
         assert_eq!(plain.token.expose(), DEV_TOKEN);
-        assert_eq!((plain.churn, plain.silent), (0, false));
-        let flags = ["https://[::1]", "--for=5m", "--voice=x", "--pid=7", "--json", "--churn=20", "--silent"];
+        assert_eq!((plain.churn, plain.again, plain.silent), (0, false, false));
+        let flags =
+            ["https://[::1]", "--for=5m", "--voice=x", "--pid=7", "--json", "--churn=20", "--again", "--silent"];
         let full = load(&flags, &[("AUTH_TOKEN", "correct-horse")]);
         assert_eq!(
-            (full.duration, full.pid.map(NonZeroU32::get), full.json, full.churn, full.silent),
-            (Duration::from_secs(300), Some(7), true, 20, true)
+            (full.duration, full.pid.map(NonZeroU32::get), full.json, full.churn, full.again, full.silent),
+            (Duration::from_secs(300), Some(7), true, 20, true, true)
         );
         assert_eq!(full.token.expose(), "correct-horse");
         let given = load(&["http://h", "--token=battery-staple"], &[("AUTH_TOKEN", "correct-horse")]);

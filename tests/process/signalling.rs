@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::client::{Listener, Socket, error_of, fragment};
 use voxcast::engine::session::GRACE;
 
-use super::server::{Server, TOKEN, now};
+use super::server::{Server, TOKEN, now, run};
 
 fn error(code: &str, text: &str) -> (String, String) {
     (code.to_owned(), text.to_owned())
@@ -315,6 +315,21 @@ fn a_full_server_refuses_and_a_place_is_free_again_after_a_close() {
     first.close();
     greeted_soon(&server).slam();
     greeted_soon(&server).close();
+}
+
+#[test]
+fn listeners_of_the_load_client_whom_it_refused_come_again_if_they_are_to() {
+    let server = Server::start(&[("MAX_SESSIONS", "3")]);
+    let url = format!("http://{}", server.http);
+    for again in [&["--again"][..], &[]] {
+        let arguments = [&["load", &url, "--listeners=4", "--ramp=50", "--for=4s", "--json"][..], again].concat();
+        let (code, out, err) = run(&arguments, &[("AUTH_TOKEN", TOKEN)]);
+        let report: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{code:?} {err}"));
+        let failed = report["failed"].as_u64().expect("a count");
+        assert_eq!((code, report["joined"].as_u64()), (Some(1), Some(3)), "{report}");
+        assert!(if again.is_empty() { failed == 1 } else { failed > 1 }, "{report}");
+        assert!(report["first_failure"].as_str().is_some_and(|text| text.contains("Over capacity")), "{report}");
+    }
 }
 
 /// A place is given back when the session has ended, which is a moment after its client has gone, and long before the grace of one

@@ -116,7 +116,7 @@ impl Listener {
     ///
     /// # Errors
     /// What ended it before.
-    pub async fn run(self, until: Instant) -> Result<(), ListenerError> {
+    pub async fn run(&self, until: Instant) -> Result<(), ListenerError> {
         let begun = self.clock.now();
         let stream = TcpStream::connect(&self.target.authority).await?;
         let (server, own) = (stream.peer_addr()?.ip().to_canonical(), stream.local_addr()?.ip().to_canonical());

@@ -25,6 +25,8 @@ pub use rooms::{RoomsReport, RoomsUsage, run as run_rooms};
 
 /// How often progress is told while it runs.
 const PROGRESS: Duration = Duration::from_secs(5);
+/// How long whoever comes again waits outside.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why there is no report.
 #[derive(Debug, Error)]
@@ -45,7 +47,7 @@ pub enum LoadError {
 /// # Errors
 /// When the address is none, or not one listener joined.
 pub async fn run(args: &LoadArgs) -> Result<Report, LoadError> {
-    let clock = Clock;
+    let (clock, again) = (Clock, args.again);
     let voice = (!args.silent).then_some(args.voice.as_str());
     let target = Target::parse(&args.url, args.token.expose(), voice, args.relay).map_err(LoadError::Url)?;
     // A WebSocket and a UDP socket each.
@@ -54,7 +56,6 @@ pub async fn run(args: &LoadArgs) -> Result<Report, LoadError> {
     let lock = || heard.lock().unwrap_or_else(PoisonError::into_inner);
     let host = CallerHost::default();
     let mut listeners = JoinSet::new();
-    let mut failure = None;
     let step = Duration::from_secs(1) / args.ramp.get();
     let begun = clock.now();
     let ramped = begun + step * args.listeners.get();
@@ -65,10 +66,24 @@ pub async fn run(args: &LoadArgs) -> Result<Report, LoadError> {
     let pump = Arc::new(Pump::start(clock, heard.clone(), from, from + args.duration)?);
     tracing::info!(listeners = args.listeners.get(), "joining");
     let before = args.pid.and_then(process::usage);
+    let fell = |ended: Result<(), tokio::task::JoinError>| {
+        if let Err(error) = ended {
+            lock().failed(error.to_string());
+        }
+    };
+    let listen = |number| {
+        let listener = Listener::new(target.clone(), host.clone(), clock, pump.clone(), heard.clone());
+        let heard = heard.clone();
+        let until = churn.leaves(number).min(until);
+        let next = move || Some(clock.now() + PAUSE).filter(|next| again && *next < until);
+        let failed = move |error: ListenerError| {
+            heard.lock().unwrap_or_else(PoisonError::into_inner).failed(error.to_string());
+        };
+        attend(async move || Box::pin(listener.run(until)).await, next, failed)
+    };
     for place in 0..args.listeners.get() {
         tokio::time::sleep_until((begun + step * place).into()).await;
-        let listener = Listener::new(target.clone(), host.clone(), clock, pump.clone(), heard.clone());
-        listeners.spawn_local(listener.run(churn.leaves(place).min(until)));
+        listeners.spawn_local(listen(place));
     }
     tokio::time::sleep_until(ramped.into()).await;
     let measured_from = clock.now();
@@ -83,8 +98,7 @@ pub async fn run(args: &LoadArgs) -> Result<Report, LoadError> {
             break;
         }
         if churn.joins(asked).is_some_and(|at| at <= now) {
-            let listener = Listener::new(target.clone(), host.clone(), clock, pump.clone(), heard.clone());
-            listeners.spawn_local(listener.run(churn.leaves(asked).min(until)));
+            listeners.spawn_local(listen(asked));
             asked += 1;
         }
         if now >= told + PROGRESS {
@@ -92,18 +106,18 @@ pub async fn run(args: &LoadArgs) -> Result<Report, LoadError> {
             tracing::info!("{}", lock().progress());
         }
         while let Some(ended) = listeners.try_join_next() {
-            note(ended, &mut failure, &mut lock());
+            fell(ended);
         }
     }
     let used = args.pid.and_then(process::usage).zip(settled);
     let took = clock.now().saturating_duration_since(measured_from);
     while let Some(ended) = listeners.join_next().await {
-        note(ended, &mut failure, &mut lock());
+        fell(ended);
     }
     drop(pump);
     let heard = lock();
     if heard.joined() == 0 {
-        return Err(LoadError::Nobody(failure.unwrap_or_else(|| "nothing".into())));
+        return Err(LoadError::Nobody(heard.first_failure().unwrap_or("nothing").to_owned()));
     }
     let mut report = Report { churn: args.churn, relayed: args.relay, ..Report::new(asked, args.duration, &heard) };
     if let Some((after, settled)) = used {
@@ -143,22 +157,21 @@ impl Churn {
     }
 }
 
-fn note(
-    ended: Result<Result<(), ListenerError>, tokio::task::JoinError>,
-    failure: &mut Option<String>,
-    heard: &mut Heard,
-) {
-    let error = match ended {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => error.to_string(),
-        Err(error) => error.to_string(),
-    };
-    let error = heard.failed(error);
-    failure.get_or_insert(error);
+/// Does `once`, and tells `failed` if it fails; does it again at the time that `next` names then, if that names one.
+async fn attend<E>(once: impl AsyncFn() -> Result<(), E>, next: impl Fn() -> Option<Instant>, failed: impl Fn(E)) {
+    while let Err(error) = once().await {
+        failed(error);
+        let Some(at) = next() else { return };
+        tokio::time::sleep_until(at.into()).await;
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use actix::System;
+
     use super::*;
     use crate::tests::net::{ms, secs, zero};
 
@@ -171,5 +184,21 @@ mod tests {
         let still = Churn { step: None, listeners: 100, from: zero() };
         assert_eq!(still.joins(100), None);
         assert!(still.leaves(0) > zero() + secs(24 * 3600));
+    }
+
+    #[test]
+    fn whoever_is_refused_comes_again_as_often_as_there_is_a_time_for_it() {
+        // How often it fails, and may come again; what is told, and how often it is tried.
+        for (failures, again, told, tried) in [(0, 9, 0, 1), (2, 9, 2, 3), (3, 2, 3, 3), (9, 2, 3, 3), (1, 0, 1, 1)] {
+            let (tries, times) = (Cell::new(0), Cell::new(0));
+            let once = async || {
+                tries.set(tries.get() + 1);
+                if tries.get() > failures { Ok(()) } else { Err(tries.get()) }
+            };
+            let next = || (times.replace(times.get() + 1) < again).then(|| Clock.now());
+            let errors = RefCell::new(Vec::new());
+            System::new().block_on(attend(once, next, |error| errors.borrow_mut().push(error)));
+            assert_eq!((errors.take(), tries.get()), ((1..=told).collect(), tried));
+        }
     }
 }

@@ -19,7 +19,8 @@ const STEPS: usize = 20_000;
 pub struct Heard {
     join: Vec<Duration>,
     first: Vec<Duration>,
-    failures: Vec<String>,
+    failures: usize,
+    first_failure: Option<String>,
     packets: u64,
     lost: u64,
     late: u64,
@@ -33,7 +34,8 @@ impl Default for Heard {
         Self {
             join: Vec::new(),
             first: Vec::new(),
-            failures: Vec::new(),
+            failures: 0,
+            first_failure: None,
             packets: 0,
             lost: 0,
             late: 0,
@@ -77,10 +79,16 @@ impl Heard {
         self.silent += 1;
     }
 
-    /// A listener ended with an error, which is given back.
-    pub fn failed(&mut self, error: String) -> String {
-        self.failures.push(error.clone());
-        error
+    /// A listener ended with an error.
+    pub fn failed(&mut self, error: String) {
+        self.failures += 1;
+        self.first_failure.get_or_insert(error);
+    }
+
+    /// The first such error.
+    #[must_use]
+    pub fn first_failure(&self) -> Option<&str> {
+        self.first_failure.as_deref()
     }
 
     /// How many listeners connected.
@@ -127,7 +135,7 @@ pub struct Report {
     pub relayed: bool,
     /// Listeners that connected.
     pub joined: usize,
-    /// Listeners that ended with an error, and the first such error.
+    /// How often a listener ended with an error: more than once where those who fail come again.
     pub failed: usize,
     /// The first error.
     pub first_failure: Option<String>,
@@ -180,8 +188,8 @@ impl Report {
             churn: 0,
             relayed: false,
             joined: heard.join.len(),
-            failed: heard.failures.len(),
-            first_failure: heard.failures.first().cloned(),
+            failed: heard.failures,
+            first_failure: heard.first_failure().map(str::to_owned),
             seconds: duration.as_secs_f64(),
             join_ms: percentiles(&heard.join),
             first_packet_ms: percentiles(&heard.first),
