@@ -66,7 +66,7 @@ fn run_load(args: &LoadArgs) -> anyhow::Result<()> {
         show(&report, args.json)?;
         (report.failed, report.listeners)
     };
-    anyhow::ensure!(failed == 0, "{failed} of {asked} failed");
+    anyhow::ensure!(failed == 0, "{failed} failures among {asked}");
     Ok(())
 }
 

@@ -319,15 +319,17 @@ fn a_full_server_refuses_and_a_place_is_free_again_after_a_close() {
 
 #[test]
 fn listeners_of_the_load_client_whom_it_refused_come_again_if_they_are_to() {
-    let server = Server::start(&[("MAX_SESSIONS", "3")]);
-    let url = format!("http://{}", server.http);
     for again in [&["--again"][..], &[]] {
-        let arguments = [&["load", &url, "--listeners=4", "--ramp=50", "--for=4s", "--json"][..], again].concat();
+        // Of its own: a session ends a moment after its client has gone.
+        let server = Server::start(&[("MAX_SESSIONS", "3")]);
+        let url = format!("http://{}", server.http);
+        let arguments = [&["load", &url, "--listeners=4", "--ramp=2", "--for=2s", "--json"][..], again].concat();
         let (code, out, err) = run(&arguments, &[("AUTH_TOKEN", TOKEN)]);
         let report: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{code:?} {err}"));
-        let failed = report["failed"].as_u64().expect("a count");
-        assert_eq!((code, report["joined"].as_u64()), (Some(1), Some(3)), "{report}");
-        assert!(if again.is_empty() { failed == 1 } else { failed > 1 }, "{report}");
+        let [joined, failed] = ["joined", "failed"].map(|name| report[name].as_u64().expect("a count"));
+        assert_eq!(code, Some(1), "{report}");
+        // Who comes again may get in when the others leave.
+        assert!(if again.is_empty() { (joined, failed) == (3, 1) } else { joined >= 3 && failed > 1 }, "{report}");
         assert!(report["first_failure"].as_str().is_some_and(|text| text.contains("Over capacity")), "{report}");
     }
 }

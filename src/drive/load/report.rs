@@ -133,7 +133,7 @@ pub struct Report {
     pub churn: u32,
     /// Whether they came through the server's relay.
     pub relayed: bool,
-    /// Listeners that connected.
+    /// How often a listener connected: more than once where those who fall out come again.
     pub joined: usize,
     /// How often a listener ended with an error: more than once where those who fail come again.
     pub failed: usize,
@@ -240,7 +240,7 @@ impl fmt::Display for Report {
     #[expect(clippy::cast_precision_loss, reason = "bytes of memory are far below 2^52")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { joined, listeners, failed, seconds, packets, expected, lost, late, silent, .. } = self;
-        writeln!(f, "listeners          {joined} of {listeners} joined, {failed} failed, {seconds:.0} s measured")?;
+        writeln!(f, "listeners          {joined} of {listeners} joined, {failed} failures, {seconds:.0} s measured")?;
         if let Some(error) = &self.first_failure {
             writeln!(f, "first failure      {error}")?;
         }
