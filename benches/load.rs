@@ -145,6 +145,17 @@ fn table(reports: &[&Report]) {
         );
     }
     println!();
+    // Where others use the machine, too, its calm seconds tell what the server needs.
+    let by_second = reports.iter().map(|report| {
+        format!(
+            "{}: {:.1} us, {:.1} ms",
+            report.joined(),
+            report.number("/by_second/cpu_us_per_packet/0"),
+            report.number("/by_second/gap_error_p99_ms/0")
+        )
+    });
+    let by_second = by_second.collect::<Vec<_>>().join("; ");
+    println!("CPU per packet and gap error p99 that a tenth of the seconds stay below: {by_second}.");
 }
 
 fn remark(report: &Report) {

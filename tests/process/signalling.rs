@@ -334,6 +334,34 @@ fn listeners_of_the_load_client_whom_it_refused_come_again_if_they_are_to() {
     }
 }
 
+#[test]
+fn the_load_client_tells_what_the_server_used_in_all_and_by_the_second() {
+    let server = Server::start(&[]);
+    let (url, pid) = (format!("http://{}", server.http), format!("--pid={}", server.pid()));
+    for (way, silent) in [(&[][..], false), (&["--silent"], true)] {
+        let arguments = [&["load", &url, &pid, "--listeners=3", "--ramp=30", "--for=4s", "--json"][..], way].concat();
+        let (code, out, err) = run(&arguments, &[("AUTH_TOKEN", TOKEN)]);
+        assert_eq!(code, Some(0), "{err}");
+        let report: Value = serde_json::from_str(&out).expect("JSON");
+        let used = &report["server"];
+        assert!(used["cpu_share"].as_f64() > Some(0.0) && used["resident_bytes"].as_u64() > Some(1 << 20), "{report}");
+        assert_eq!(report["server_cpu_ms_per_join"].as_f64() > Some(0.0), silent, "{report}");
+        if silent {
+            assert!(report["by_second"].is_null() && used["cpu_us_per_packet"].is_null(), "{report}");
+            continue;
+        }
+        for figure in ["cpu_us_per_packet", "gap_error_p99_ms"] {
+            let tenths = report["by_second"][figure].as_array().expect("three");
+            let tenths: Vec<_> = tenths.iter().filter_map(Value::as_f64).collect();
+            assert!(tenths.len() == 3 && tenths[0] > 0.0 && tenths.is_sorted(), "{figure}: {report}");
+        }
+        // The whole costs what its seconds do.
+        let of_seconds = &report["by_second"]["cpu_us_per_packet"];
+        let whole = used["cpu_us_per_packet"].as_f64().expect("sound was heard");
+        assert!(of_seconds[0].as_f64() < Some(whole * 1.5) && of_seconds[2].as_f64() > Some(whole * 0.5), "{report}");
+    }
+}
+
 /// A place is given back when the session has ended, which is a moment after its client has gone, and long before the grace of one
 /// that was merely lost.
 fn greeted_soon(server: &Server) -> Socket {

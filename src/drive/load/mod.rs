@@ -6,6 +6,7 @@ mod pump;
 mod relayed;
 mod report;
 mod rooms;
+mod seconds;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,9 +23,13 @@ pub use listener::{Listener, ListenerError, Target};
 use pump::{Pump, wall};
 pub use report::{Heard, Report, ServerUsage};
 pub use rooms::{RoomsReport, RoomsUsage, run as run_rooms};
+pub use seconds::BySecond;
+use seconds::Seconds;
 
-/// How often progress is told while it runs.
-const PROGRESS: Duration = Duration::from_secs(5);
+/// How often it is looked at what was heard and used.
+const SECOND: Duration = Duration::from_secs(1);
+/// Progress is told every so many seconds.
+const PROGRESS: usize = 5;
 /// How long whoever comes again waits outside.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -89,9 +94,10 @@ pub async fn run(args: &LoadArgs) -> Result<Report, LoadError> {
     let measured_from = clock.now();
     let settled = args.pid.and_then(process::usage);
     let mut asked = args.listeners.get();
-    let mut told = measured_from;
+    let mut seconds = Seconds::new(settled.map(|totals| totals.cpu()), lock().gaps().clone());
+    let mut looked = measured_from;
     loop {
-        let next = churn.joins(asked).into_iter().chain([told + PROGRESS, until]).min().unwrap_or(until);
+        let next = churn.joins(asked).into_iter().chain([looked + SECOND, until]).min().unwrap_or(until);
         tokio::time::sleep_until(next.into()).await;
         let now = clock.now();
         if now >= until {
@@ -101,9 +107,14 @@ pub async fn run(args: &LoadArgs) -> Result<Report, LoadError> {
             listeners.spawn_local(listen(asked));
             asked += 1;
         }
-        if now >= told + PROGRESS {
-            told = now;
-            tracing::info!("{}", lock().progress());
+        if now >= looked + SECOND {
+            looked = now;
+            // The lock may be waited for.
+            let gaps = lock().gaps().clone();
+            seconds.look(args.pid.and_then(process::usage).map(|totals| totals.cpu()), gaps);
+            if seconds.looks().is_multiple_of(PROGRESS) {
+                tracing::info!("{}", lock().progress());
+            }
         }
         while let Some(ended) = listeners.try_join_next() {
             fell(ended);
@@ -119,7 +130,12 @@ pub async fn run(args: &LoadArgs) -> Result<Report, LoadError> {
     if heard.joined() == 0 {
         return Err(LoadError::Nobody(heard.first_failure().unwrap_or("nothing").to_owned()));
     }
-    let mut report = Report { churn: args.churn, relayed: args.relay, ..Report::new(asked, args.duration, &heard) };
+    let mut report = Report {
+        churn: args.churn,
+        relayed: args.relay,
+        by_second: seconds.sum_up(),
+        ..Report::new(asked, args.duration, &heard)
+    };
     if let Some((after, settled)) = used {
         report.server = Some(ServerUsage::new(&after.since(&settled, took), &heard, args.listeners.get()));
     }

@@ -1,9 +1,10 @@
-//! What another process of this machine has used, as `/proc` tells. It changes nothing there.
+//! What another process of this machine has used, as its processor-time clock and `/proc` tell. It changes nothing there.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use nix::unistd::{SysconfVar, sysconf};
+use nix::time::clock_getcpuclockid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 /// Totals of a process at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +28,12 @@ pub struct Usage {
 }
 
 impl Totals {
+    /// Processor time of all threads so far.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        self.cpu
+    }
+
     /// Resident memory, in bytes.
     #[must_use]
     pub fn resident(&self) -> u64 {
@@ -56,15 +63,19 @@ pub fn usage(pid: NonZeroU32) -> Option<Totals> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let ticks = u64::try_from(sysconf(SysconfVar::CLK_TCK).ok()??).ok().filter(|ticks| *ticks > 0)?;
-    let [own, kernel] = cpu_ticks(&stat)?.map(|used| Duration::from_millis(used * 1000 / ticks));
-    Some(Totals { cpu: own + kernel, kernel, resident: resident(&status)? })
+    // Ticks, mostly of 10 ms, are too coarse for the processor time of a second.
+    let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid.get()).ok()?)).ok()?;
+    Some(Totals {
+        cpu: clock.now().ok()?.into(),
+        kernel: Duration::from_millis(kernel_ticks(&stat)? * 1000 / ticks),
+        resident: resident(&status)?,
+    })
 }
 
-/// User and system ticks: fields 14 and 15, counted after the name, which may hold anything (proc(5)).
-fn cpu_ticks(stat: &str) -> Option<[u64; 2]> {
+/// System ticks: field 15, counted after the name, which may hold anything (proc(5)).
+fn kernel_ticks(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_ascii_whitespace().skip(11);
-    Some([fields.next()?.parse().ok()?, fields.next()?.parse().ok()?])
+    rest.split_ascii_whitespace().nth(12)?.parse().ok()
 }
 
 fn resident(status: &str) -> Option<u64> {
@@ -78,14 +89,14 @@ mod tests {
 
     #[test]
     fn fields_are_found_behind_any_name() {
-        assert_eq!(cpu_ticks("12 (a) b) S 1 2 3 4 5 6 7 8 9 10 30 12 0 0"), Some([30, 12]));
-        assert_eq!(cpu_ticks("12 (a"), None);
+        assert_eq!(kernel_ticks("12 (a) b) S 1 2 3 4 5 6 7 8 9 10 30 12 0 0"), Some(12));
+        assert_eq!(kernel_ticks("12 (a"), None);
         assert_eq!(resident("Name:\tx\nVmRSS:\t    12 kB\n"), Some(12 * 1024));
     }
 
     #[test]
     fn this_process_has_used_something() {
         let totals = usage(NonZeroU32::new(std::process::id()).expect("not zero")).expect("proc is there");
-        assert!(totals.resident > 0);
+        assert!(totals.resident > 0 && totals.cpu > Duration::ZERO, "{totals:?}");
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::process::Usage;
+use super::seconds::BySecond;
 
 /// Distance between two packets of a listener, in microseconds.
 const FRAME: u64 = 20_000;
@@ -15,34 +16,74 @@ const STEP: u64 = 10;
 const STEPS: usize = 20_000;
 
 /// Counts of all listeners.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Heard {
     join: Vec<Duration>,
     first: Vec<Duration>,
     failures: usize,
     first_failure: Option<String>,
-    packets: u64,
+    gaps: Gaps,
     lost: u64,
     late: u64,
     silent: u64,
-    gaps: Vec<u64>,
+}
+
+/// Gap errors of packets: |time since the packet before - 20 ms|.
+#[derive(Clone, Debug)]
+pub struct Gaps {
+    /// How many there were, each a packet's.
+    packets: u64,
+    /// How many fell into each [`STEP`].
+    steps: Vec<u64>,
+    /// The largest, in microseconds.
     worst: u64,
 }
 
-impl Default for Heard {
+impl Default for Gaps {
     fn default() -> Self {
-        Self {
-            join: Vec::new(),
-            first: Vec::new(),
-            failures: 0,
-            first_failure: None,
-            packets: 0,
-            lost: 0,
-            late: 0,
-            silent: 0,
-            gaps: vec![0; STEPS],
-            worst: 0,
+        Self { packets: 0, steps: vec![0; STEPS], worst: 0 }
+    }
+}
+
+impl Gaps {
+    fn add(&mut self, error: u64) {
+        self.packets += 1;
+        let place = usize::try_from(error / STEP).map_or(STEPS - 1, |place| place.min(STEPS - 1));
+        self.steps[place] += 1;
+        self.worst = self.worst.max(error);
+    }
+
+    /// How many packets they are of.
+    #[must_use]
+    pub fn packets(&self) -> u64 {
+        self.packets
+    }
+
+    /// What came since `before`, an earlier state of the same. The worst one is of all.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let steps = self.steps.iter().zip(&before.steps).map(|(now, before)| now - before).collect();
+        Self { packets: self.packets - before.packets, steps, worst: self.worst }
+    }
+
+    /// The gap error in milliseconds that `share` of all gaps stay under.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counts of packets are far below 2^52"
+    )]
+    pub fn below(&self, share: f64) -> f64 {
+        let target = (self.packets as f64 * share).ceil() as u64;
+        let mut seen = 0;
+        for (place, count) in self.steps.iter().enumerate() {
+            seen += count;
+            if seen >= target {
+                return ((place as u64 + 1) * STEP) as f64 / 1000.0;
+            }
         }
+        self.worst as f64 / 1000.0
     }
 }
 
@@ -60,12 +101,8 @@ impl Heard {
     /// A packet came, so long after the one before it; `lost` sequence numbers were missing between them.
     pub fn packet(&mut self, since: Duration, lost: u64) {
         let expected = FRAME * (lost + 1);
-        let error = u64::try_from(since.as_micros()).unwrap_or(u64::MAX).abs_diff(expected);
-        self.packets += 1;
+        self.gaps.add(u64::try_from(since.as_micros()).unwrap_or(u64::MAX).abs_diff(expected));
         self.lost += lost;
-        let place = usize::try_from(error / STEP).map_or(STEPS - 1, |place| place.min(STEPS - 1));
-        self.gaps[place] += 1;
-        self.worst = self.worst.max(error);
     }
 
     /// A packet came out of order, or twice.
@@ -100,27 +137,13 @@ impl Heard {
     /// A line for people who wait.
     #[must_use]
     pub fn progress(&self) -> String {
-        format!("{} joined, {} packets, {} lost", self.join.len(), self.packets, self.lost)
+        format!("{} joined, {} packets, {} lost", self.join.len(), self.gaps.packets, self.lost)
     }
 
-    /// The gap error in milliseconds that `share` of all gaps stay under.
+    /// Gap errors of all packets so far.
     #[must_use]
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "counts of packets are far below 2^52"
-    )]
-    pub fn gap_error(&self, share: f64) -> f64 {
-        let target = (self.packets as f64 * share).ceil() as u64;
-        let mut seen = 0;
-        for (place, count) in self.gaps.iter().enumerate() {
-            seen += count;
-            if seen >= target {
-                return ((place as u64 + 1) * STEP) as f64 / 1000.0;
-            }
-        }
-        self.worst as f64 / 1000.0
+    pub fn gaps(&self) -> &Gaps {
+        &self.gaps
     }
 }
 
@@ -157,6 +180,8 @@ pub struct Report {
     pub silent: u64,
     /// |time between two packets - 20 ms| at the receiver, in milliseconds: median, 99 of 100, 999 of 1,000, worst.
     pub gap_error_ms: [f64; 4],
+    /// The same and the server's processor time by the second; none where nothing was asked for.
+    pub by_second: Option<BySecond>,
     /// Of the server's process, when its pid was given.
     pub server: Option<ServerUsage>,
     /// The server's processor time for a join of a listener that asks for no sound, in milliseconds.
@@ -193,17 +218,18 @@ impl Report {
             seconds: duration.as_secs_f64(),
             join_ms: percentiles(&heard.join),
             first_packet_ms: percentiles(&heard.first),
-            packets: heard.packets,
-            expected: heard.packets + heard.lost,
+            packets: heard.gaps.packets,
+            expected: heard.gaps.packets + heard.lost,
             lost: heard.lost,
             late: heard.late,
             silent: heard.silent,
             gap_error_ms: [
-                heard.gap_error(0.5),
-                heard.gap_error(0.99),
-                heard.gap_error(0.999),
-                heard.worst as f64 / 1000.0,
+                heard.gaps.below(0.5),
+                heard.gaps.below(0.99),
+                heard.gaps.below(0.999),
+                heard.gaps.worst as f64 / 1000.0,
             ],
+            by_second: None,
             server: None,
             server_cpu_ms_per_join: None,
         }
@@ -216,7 +242,8 @@ impl ServerUsage {
     #[expect(clippy::cast_precision_loss, reason = "counts of packets are far below 2^52")]
     pub(super) fn new(usage: &Usage, heard: &Heard, listeners: u32) -> Self {
         let alive = u64::try_from(heard.join.len()).unwrap_or(u64::MAX).clamp(1, u64::from(listeners));
-        let each = |used: Duration| (heard.packets > 0).then(|| used.as_secs_f64() * 1e6 / heard.packets as f64);
+        let packets = heard.gaps.packets;
+        let each = |used: Duration| (packets > 0).then(|| used.as_secs_f64() * 1e6 / packets as f64);
         Self {
             cpu_us_per_packet: each(usage.cpu),
             kernel_us_per_packet: each(usage.kernel),
@@ -257,6 +284,13 @@ impl fmt::Display for Report {
             f,
             "gap error          median {median:.2} ms, p99 {p99:.2} ms, p99.9 {p999:.2} ms, worst {worst:.2} ms"
         )?;
+        if let Some(BySecond { gap_error_p99_ms: [tenth, half, most], cpu_us_per_packet }) = &self.by_second {
+            write!(f, "by the second      gap error p99 {tenth:.2}, {half:.2}, {most:.2} ms")?;
+            if let Some([tenth, half, most]) = cpu_us_per_packet {
+                write!(f, "; server CPU {tenth:.2}, {half:.2}, {most:.2} us per delivered packet")?;
+            }
+            writeln!(f, " (a tenth, half and nine tenths of the seconds stay below)")?;
+        }
         if let Some(server) = &self.server {
             let share = server.cpu_share * 100.0;
             let each = server
@@ -299,5 +333,19 @@ mod tests {
         assert!((report.gap_error_ms[3] - 3.0).abs() < 1e-9, "{report:?}");
         heard.late();
         assert_eq!(Report::new(2, Duration::from_secs(2), &heard).lost, 0);
+    }
+
+    #[test]
+    fn what_came_since_is_counted_alone() {
+        let mut heard = Heard::default();
+        heard.packet(Duration::from_millis(29), 0);
+        let before = heard.gaps().clone();
+        for _ in 0..10 {
+            heard.packet(Duration::from_millis(21), 0);
+        }
+        let since = heard.gaps().since(&before);
+        assert_eq!(since.packets(), 10);
+        assert!((since.below(1.0) - 1.01).abs() < 1e-9, "{since:?}");
+        assert!((heard.gaps().below(1.0) - 9.01).abs() < 1e-9);
     }
 }
