@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, LessSafeKey, MAX_TAG_LEN, Nonce, UnboundKey};
+use aws_lc_rs::error::Unspecified;
 use str0m::crypto::dtls::SrtpProfile;
-use str0m::crypto::{AeadAes128Gcm, AeadAes128GcmCipher, AeadAes256Gcm, AeadAes256GcmCipher};
-use str0m::crypto::{Aes128CmSha1_80, Aes128CmSha1_80Cipher, CryptoError, CryptoProvider};
+use str0m::crypto::{AeadAes128Gcm, Aes128CmSha1_80, Aes128CmSha1_80Cipher, CryptoError, CryptoProvider};
 
 /// What the master keys are expanded to (RFC 3711 section 4.3.2).
 mod label {
@@ -60,9 +61,16 @@ enum Keys {
 }
 
 enum Cipher {
-    Cm { cipher: Box<dyn Aes128CmSha1_80Cipher>, auth: [u8; 20], salt: [u8; 14] },
-    Gcm128 { cipher: Box<dyn AeadAes128GcmCipher>, salt: [u8; 12] },
-    Gcm256 { cipher: Box<dyn AeadAes256GcmCipher>, salt: [u8; 12] },
+    Cm {
+        cipher: Box<dyn Aes128CmSha1_80Cipher>,
+        auth: [u8; 20],
+        salt: [u8; 14],
+    },
+    /// Of either length, and aws-lc's own: str0m puts a box around it, and to find that out of all sessions' costs as much as to seal.
+    Gcm {
+        key: LessSafeKey,
+        salt: [u8; 12],
+    },
 }
 
 impl SrtpSender {
@@ -71,7 +79,7 @@ impl SrtpSender {
         let keys = |labels| Keys::derive(crypto, exported, labels);
         let media = keys([label::RTP_KEY, label::RTP_AUTH, label::RTP_SALT])?;
         let control = keys([label::RTCP_KEY, label::RTCP_AUTH, label::RTCP_SALT])?;
-        Some(Self { crypto: crypto.clone(), media: media.cipher(crypto), control })
+        Some(Self { crypto: crypto.clone(), media: media.cipher(crypto).ok()?, control })
     }
 
     /// An RTP packet from its header, which names the SSRC and the low half of `index`, and its payload. `index` is the extended
@@ -95,16 +103,13 @@ impl SrtpSender {
                 packet.truncate(end + Aes128CmSha1_80::HMAC_TAG_LEN);
                 Ok(packet)
             }
-            Cipher::Gcm128 { cipher, salt } => {
-                let mut packet = vec![0; end + AeadAes128Gcm::TAG_LEN];
-                packet[..clear].copy_from_slice(header);
-                cipher.encrypt(&AeadAes128Gcm::rtp_iv(*salt, ssrc, roc, seq), header, payload, &mut packet[clear..])?;
-                Ok(packet)
-            }
-            Cipher::Gcm256 { cipher, salt } => {
-                let mut packet = vec![0; end + AeadAes256Gcm::TAG_LEN];
-                packet[..clear].copy_from_slice(header);
-                cipher.encrypt(&AeadAes256Gcm::rtp_iv(*salt, ssrc, roc, seq), header, payload, &mut packet[clear..])?;
+            Cipher::Gcm { key, salt } => {
+                let mut packet = Vec::with_capacity(end + MAX_TAG_LEN);
+                packet.extend_from_slice(header);
+                packet.extend_from_slice(payload);
+                let nonce = Nonce::assume_unique_for_key(AeadAes128Gcm::rtp_iv(*salt, ssrc, roc, seq));
+                let tag = key.seal_in_place_separate_tag(nonce, Aad::from(header), &mut packet[clear..]);
+                packet.extend_from_slice(tag.map_err(refused)?.as_ref());
                 Ok(packet)
             }
         }
@@ -139,11 +144,10 @@ impl SrtpSender {
         let flagged = word(trailer, 0).ok_or_else(too_short)?;
         let index = flagged & 0x7fff_ffff;
         let (clear, sealed) = text.split_at(RTCP_CLEAR);
-        let aad = [clear, &flagged.to_be_bytes()].concat();
         let mut compound = vec![0; text.len() + SCRATCH];
         compound[..RTCP_CLEAR].copy_from_slice(clear);
         let out = &mut compound[RTCP_CLEAR..];
-        let len = match self.control.cipher(&self.crypto) {
+        let len = match self.control.cipher(&self.crypto)? {
             Cipher::Cm { mut cipher, auth, salt } => {
                 let hmac = |key: &[u8], parts: &[&[u8]]| self.crypto.sha1_hmac_provider.sha1_hmac(key, parts);
                 let (signed, tag) = protected.split_at(split + RTCP_INDEX);
@@ -153,13 +157,12 @@ impl SrtpSender {
                 cipher.decrypt(&Aes128CmSha1_80::rtp_iv(salt, ssrc, index.into()), sealed, out)?;
                 sealed.len()
             }
-            Cipher::Gcm128 { mut cipher, salt } if sealed.len() >= AeadAes128Gcm::TAG_LEN => {
-                cipher.decrypt(&AeadAes128Gcm::rtcp_iv(salt, ssrc, index), &[&aad], sealed, out)?
+            Cipher::Gcm { key, salt } => {
+                let nonce = Nonce::assume_unique_for_key(AeadAes128Gcm::rtcp_iv(salt, ssrc, index));
+                let aad = Aad::from([clear, &flagged.to_be_bytes()].concat());
+                out[..sealed.len()].copy_from_slice(sealed);
+                key.open_in_place(nonce, aad, &mut out[..sealed.len()]).map_err(refused)?.len()
             }
-            Cipher::Gcm256 { mut cipher, salt } if sealed.len() >= AeadAes256Gcm::TAG_LEN => {
-                cipher.decrypt(&AeadAes256Gcm::rtcp_iv(salt, ssrc, index), &[&aad], sealed, out)?
-            }
-            Cipher::Gcm128 { .. } | Cipher::Gcm256 { .. } => return Err(too_short()),
         };
         compound.truncate(RTCP_CLEAR + len);
         Ok((compound, index))
@@ -169,31 +172,28 @@ impl SrtpSender {
         let ssrc = word(compound, 4).ok_or_else(too_short)?;
         let (clear, text) = compound.split_at(RTCP_CLEAR);
         let flagged = (0x8000_0000 | index).to_be_bytes();
-        let aad = [clear, &flagged].concat();
         let end = compound.len();
-        let mut packet = vec![0; end + SCRATCH + AeadAes256Gcm::TAG_LEN];
+        let mut packet = vec![0; end + SCRATCH];
         packet[..RTCP_CLEAR].copy_from_slice(clear);
         let out = &mut packet[RTCP_CLEAR..];
-        let sealed = match self.control.cipher(&self.crypto) {
+        match self.control.cipher(&self.crypto)? {
             Cipher::Cm { mut cipher, auth, salt } => {
                 cipher.encrypt(&Aes128CmSha1_80::rtp_iv(salt, ssrc, index.into()), text, out)?;
                 packet[end..end + RTCP_INDEX].copy_from_slice(&flagged);
                 let hmac = |key: &[u8], parts: &[&[u8]]| self.crypto.sha1_hmac_provider.sha1_hmac(key, parts);
                 Aes128CmSha1_80::rtcp_hmac(hmac, &auth, &mut packet, end + RTCP_INDEX);
                 packet.truncate(end + RTCP_INDEX + Aes128CmSha1_80::HMAC_TAG_LEN);
-                return Ok(packet);
             }
-            Cipher::Gcm128 { mut cipher, salt } => {
-                cipher.encrypt(&AeadAes128Gcm::rtcp_iv(salt, ssrc, index), &aad, text, out)?;
-                end + AeadAes128Gcm::TAG_LEN
+            Cipher::Gcm { key, salt } => {
+                let nonce = Nonce::assume_unique_for_key(AeadAes128Gcm::rtcp_iv(salt, ssrc, index));
+                let aad = Aad::from([clear, &flagged].concat());
+                out[..text.len()].copy_from_slice(text);
+                let tag = key.seal_in_place_separate_tag(nonce, aad, &mut out[..text.len()]).map_err(refused)?;
+                packet.truncate(end);
+                packet.extend_from_slice(tag.as_ref());
+                packet.extend_from_slice(&flagged);
             }
-            Cipher::Gcm256 { mut cipher, salt } => {
-                cipher.encrypt(&AeadAes256Gcm::rtcp_iv(salt, ssrc, index), &aad, text, out)?;
-                end + AeadAes256Gcm::TAG_LEN
-            }
-        };
-        packet.truncate(sealed);
-        packet.extend_from_slice(&flagged);
+        }
         Ok(packet)
     }
 }
@@ -221,18 +221,18 @@ impl Keys {
         })
     }
 
-    fn cipher(&self, crypto: &CryptoProvider) -> Cipher {
-        let provider = crypto.srtp_provider;
-        match *self {
+    fn cipher(&self, crypto: &CryptoProvider) -> Result<Cipher, CryptoError> {
+        let gcm = |algorithm: &'static Algorithm, key: &[u8], salt| {
+            let key = LessSafeKey::new(UnboundKey::new(algorithm, key).map_err(refused)?);
+            Ok(Cipher::Gcm { key, salt })
+        };
+        match self {
             Self::Cm { key, auth, salt } => {
-                Cipher::Cm { cipher: provider.aes_128_cm_sha1_80().create_cipher(key, true), auth, salt }
+                let cipher = crypto.srtp_provider.aes_128_cm_sha1_80().create_cipher(*key, true);
+                Ok(Cipher::Cm { cipher, auth: *auth, salt: *salt })
             }
-            Self::Gcm128 { key, salt } => {
-                Cipher::Gcm128 { cipher: provider.aead_aes_128_gcm().create_cipher(key, true), salt }
-            }
-            Self::Gcm256 { key, salt } => {
-                Cipher::Gcm256 { cipher: provider.aead_aes_256_gcm().create_cipher(key, true), salt }
-            }
+            Self::Gcm128 { key, salt } => gcm(&AES_128_GCM, key, *salt),
+            Self::Gcm256 { key, salt } => gcm(&AES_256_GCM, key, *salt),
         }
     }
 }
@@ -297,6 +297,10 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
+fn refused(_: Unspecified) -> CryptoError {
+    CryptoError::Other("SRTP: the cipher refuses".into())
+}
+
 fn too_short() -> CryptoError {
     CryptoError::Other("SRTP: too short".into())
 }
@@ -334,7 +338,7 @@ mod tests {
 
     fn quid(keys: &Keys) -> SrtpSender {
         let crypto = crypto::provider();
-        SrtpSender { media: keys.cipher(&crypto), control: keys.clone(), crypto }
+        SrtpSender { media: keys.cipher(&crypto).expect("a cipher"), control: keys.clone(), crypto }
     }
 
     const QUID_SALT: &str = "51756964 2070726f 2071756f";
