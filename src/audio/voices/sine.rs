@@ -1,4 +1,5 @@
-//! Pure tones. The phase is a whole number, so a tone is as exact after a year as at its start.
+//! Pure tones. One of a whole number of hertz repeats after a whole number of samples: it is worked out once, and is as exact after a year
+//! as at its start.
 
 use std::f64::consts::TAU;
 
@@ -34,24 +35,37 @@ pub const HIGH: VoiceInfo = VoiceInfo {
 
 /// A sine of a whole number of hertz.
 struct Sine {
-    hertz: u32,
-    /// In 48,000ths of a turn; less than a turn.
-    phase: u32,
+    /// All samples until it repeats.
+    period: Vec<f32>,
+    /// The place of the next one.
+    next: usize,
 }
 
 impl Sine {
-    const fn new(hertz: u32) -> Self {
-        Self { hertz, phase: 0 }
+    fn new(hertz: u32) -> Self {
+        // In 48,000ths of a turn.
+        let phases =
+            std::iter::successors(Some(0), |phase| Some((phase + hertz) % SAMPLE_RATE).filter(|phase| *phase != 0));
+        Self { period: phases.map(at).collect(), next: 0 }
     }
 }
 
+/// The sample at this phase, in 48,000ths of a turn.
+#[expect(clippy::cast_possible_truncation, reason = "samples are f32; only precision is lost")]
+fn at(phase: u32) -> f32 {
+    let turns = f64::from(phase) / f64::from(SAMPLE_RATE);
+    (AMPLITUDE * (TAU * turns).sin()) as f32
+}
+
 impl Voice for Sine {
-    #[expect(clippy::cast_possible_truncation, reason = "samples are f32; only precision is lost")]
     fn render(&mut self, block: &mut Block) {
-        for sample in block {
-            let turns = f64::from(self.phase) / f64::from(SAMPLE_RATE);
-            *sample = (AMPLITUDE * (TAU * turns).sin()) as f32;
-            self.phase = (self.phase + self.hertz) % SAMPLE_RATE;
+        let mut rest = &mut block[..];
+        while !rest.is_empty() {
+            let ahead = &self.period[self.next..];
+            let (now, later) = rest.split_at_mut(rest.len().min(ahead.len()));
+            now.copy_from_slice(&ahead[..now.len()]);
+            self.next = (self.next + now.len()) % self.period.len();
+            rest = later;
         }
     }
 }
@@ -76,6 +90,22 @@ mod tests {
         }
         sine.render(&mut block);
         assert_eq!(block.map(f32::to_bits), first.map(f32::to_bits));
+    }
+
+    #[test]
+    fn every_sample_is_that_of_its_phase() {
+        // One repeats after two samples, one in the middle of a block, one after a second.
+        for hertz in [24_000, 880, 220, 7] {
+            let (mut sine, mut block) = (Sine::new(hertz), SILENT_BLOCK);
+            let mut phase = 0;
+            for _ in 0..60 {
+                sine.render(&mut block);
+                for sample in block {
+                    assert_eq!(sample.to_bits(), at(phase).to_bits(), "{hertz} Hz, phase {phase}");
+                    phase = (phase + hertz) % SAMPLE_RATE;
+                }
+            }
+        }
     }
 
     #[test]
