@@ -93,8 +93,8 @@ mod tests {
 
     #[test]
     fn seconds_are_told_apart() {
-        // In whatever order: one quick second, seven as usual, two slow ones. What came between them without sound does not count.
-        let seconds = [(9, 4, 6), (5, 1, 2), (0, 0, 0), (9, 4, 6)].into_iter().chain([(50, 2, 3); 7]);
+        // Seven as usual, two slow ones and a quick one, each alone, whatever came before. One without sound does not count.
+        let seconds = [(50, 2, 3); 7].into_iter().chain([(9, 4, 6), (5, 1, 2), (0, 0, 0), (9, 4, 6)]);
         let told = run(seconds).expect("sound was heard");
         assert!(are(told.gap_error_p99_ms, [1.01, 2.01, 4.01]), "{told:?}");
         assert!(are(told.cpu_us_per_packet.expect("the pid is known"), [2.0, 3.0, 6.0]), "{told:?}");
