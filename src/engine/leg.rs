@@ -36,6 +36,9 @@ const DOUBT: Duration = Duration::from_secs(8);
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Candidates of the peer that are checked; browsers have a dozen.
 const REMOTE_CANDIDATES: usize = 64;
+/// Paths by which checks are taken between two restarts of ICE. str0m pairs each with ours and checks them all, and who has overheard one check
+/// can say it again from anywhere.
+const CHECKED_PATHS: usize = 64;
 /// Media lines of an offer that are read.
 const MEDIA_LINES: usize = 16;
 /// Relayed addresses of one peer connection that are remembered: each outlives an hour, unless its server fails.
@@ -63,6 +66,8 @@ pub(super) struct Leg {
     remote_candidates: usize,
     /// Paths that ICE accepted, the newest last.
     learnt: Vec<Path>,
+    /// Those of the peer's checks since ICE began, or began anew.
+    checked: Vec<Path>,
     /// Our relayed addresses, the newest last; those before it are gone.
     relayed: Vec<SocketAddr>,
     /// Which address of ours media leaves from.
@@ -137,6 +142,7 @@ impl Leg {
             relay_only: profile.is_relay_only(),
             remote_candidates: 0,
             learnt: Vec::new(),
+            checked: Vec::new(),
             relayed: Vec::new(),
             source: None,
             mid: None,
@@ -192,6 +198,7 @@ impl Leg {
             self.local = host.ice_credentials();
             self.rtc.direct_api().set_local_ice_credentials(creds(&self.local));
             self.proven = now;
+            self.checked.clear();
         }
         let mut text = sdp::with_ice_credentials(&answer.to_sdp_string(), &self.local);
         if model == Model::Speaker {
@@ -276,8 +283,15 @@ impl Leg {
         }
     }
 
-    /// Whether ICE accepts this STUN message; only then may its source be learnt. An authentic one renews consent.
-    pub(super) fn accepts_stun(&mut self, host: &Host, bytes: &[u8], input: &Input<'_>, now: Instant) -> bool {
+    /// Whether ICE accepts this STUN message; only then may its path be learnt. An authentic one renews consent.
+    pub(super) fn accepts_stun(
+        &mut self,
+        host: &Host,
+        path: Path,
+        bytes: &[u8],
+        input: &Input<'_>,
+        now: Instant,
+    ) -> bool {
         if !self.rtc.accepts(input) {
             return false;
         }
@@ -291,10 +305,17 @@ impl Leg {
         let authentic = password.is_some_and(|password| {
             message.verify(password.as_bytes(), |key, payloads| host.crypto.sha1_hmac_provider.sha1_hmac(key, payloads))
         });
-        if authentic {
-            (self.proven, self.doubted) = (now, false);
+        if !authentic {
+            return false;
         }
-        authentic
+        if message.is_binding_request() && !self.checked.contains(&path) {
+            if self.checked.len() == CHECKED_PATHS {
+                return false;
+            }
+            self.checked.push(path);
+        }
+        (self.proven, self.doubted) = (now, false);
+        true
     }
 
     /// ICE accepted a STUN message that came by `path`.
@@ -305,6 +326,11 @@ impl Leg {
             }
             self.learnt.push(path);
         }
+    }
+
+    /// Whether ICE accepted this path. What else comes by another one was for the peer connection before, or for nobody.
+    pub(super) fn has_learnt(&self, path: Path) -> bool {
+        self.learnt.contains(&path)
     }
 
     /// The path that a datagram of ours goes by.

@@ -325,15 +325,17 @@ impl SessionCore {
         };
         if classify(bytes) == Class::Stun {
             let input = str0m::Input::Receive(now, receive);
-            if !leg.accepts_stun(host, bytes, &input, now) {
+            if !leg.accepts_stun(host, path, bytes, &input, now) {
                 return refuse();
             }
             leg.learn(path);
             effects.push_back(Effect::Learn(path));
             let str0m::Input::Receive(_, receive) = input else { return };
             self.receive(receive, now);
-        } else {
+        } else if leg.has_learnt(path) {
             self.receive(receive, now);
+        } else {
+            refuse();
         }
     }
 

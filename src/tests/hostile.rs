@@ -1,6 +1,7 @@
 //! What strangers and broken networks send: replays, truncations, flipped bits, forgeries, garbage. Nothing breaks, nothing is
 //! learnt, nothing is answered to the wrong place, and what is of no use is counted.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use crate::engine::demux::{CHECKS_PER_SESSION, DropReason, PATHS_PER_SESSION};
@@ -10,7 +11,7 @@ use crate::wire::sdp;
 use crate::wire::signal::ServerMsg;
 
 use super::ear::assert_continuous;
-use super::net::{Dice, Net, Who, ms, secs};
+use super::net::{Dice, Net, Sent, Who, ms, secs};
 
 /// An address that nobody has proven to be at.
 fn stranger(port: u16) -> SocketAddr {
@@ -92,6 +93,33 @@ fn a_replayed_check_from_elsewhere_takes_no_media_there() {
     let dtls =
         packets.iter().find(|(class, _)| *class == Class::Dtls).map(|(_, bytes)| bytes.clone()).expect("there was one");
     assert_eq!(net.owner(home, &dtls), Some(bob), "the next true check has won the path back");
+}
+
+#[test]
+fn a_replayed_check_from_everywhere_is_answered_to_few_and_harms_nobody() {
+    let (mut net, bob, packets) = call(66);
+    let check = packets.iter().rfind(|(class, bytes)| *class == Class::Stun && bytes[..2] == [0, 1]);
+    let check = check.expect("a check").1.clone();
+    net.record_mut(bob).sent.clear();
+    for port in 1_024..3_024 {
+        net.inject(stranger(port), &check);
+    }
+    let refused = net.record(bob).refused;
+    assert!((1_900..2_000).contains(&refused), "{refused} of 2000 were refused");
+    net.run_for(secs(60));
+    let strangers = |sent: &&Sent| !sent.up && sent.to.ip() == stranger(1).ip();
+    let there: BTreeSet<_> = net.record(bob).sent.iter().filter(strangers).map(|sent| sent.to).collect();
+    assert!(there.len() < 100, "{} addresses were sent to", there.len());
+    assert_unharmed(&mut net, bob);
+    // A restart of ICE begins a new count.
+    net.restart(bob);
+    net.run_for(secs(2));
+    let before = net.record(bob).refused;
+    let password = sdp::ice_credentials(net.answer(bob)).expect("it was answered").pwd;
+    let check = net.binding(bob, &password);
+    net.inject(stranger(5_000), &check);
+    assert_eq!(net.record(bob).refused, before, "{}", net.story());
+    assert_unharmed(&mut net, bob);
 }
 
 #[test]

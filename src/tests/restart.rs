@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::engine::session::SessionState;
+use crate::wire::classify::Class;
 use crate::wire::sdp;
 use crate::wire::signal::ServerMsg;
 
@@ -159,4 +160,25 @@ fn a_line_that_was_paused_for_long_is_heard_again() {
     assert!(heard.len() >= 240, "{} frames\n{}", heard.len(), net.story());
     assert!(heard[0].marker, "sound begins anew");
     assert_continuous(heard);
+}
+
+#[test]
+fn what_was_sent_to_the_peer_connection_before_goes_to_none_after() {
+    let mut net = Net::seeded(52);
+    let bob = net.listener();
+    net.run_for(secs(2));
+    let hello = |net: &Net| {
+        let sent = net.record(bob).sent.iter().filter(|sent| sent.up && sent.class() == Class::Dtls);
+        sent.map(|sent| sent.bytes.clone()).next().expect("a handshake")
+    };
+    for round in 1..=3 {
+        let old = hello(&net);
+        net.record_mut(bob).sent.clear();
+        net.rebuild(bob);
+        // It waited in a queue, and nobody looks where it came from any more.
+        net.force(bob, net.addr(bob), &old);
+        assert_eq!(net.record(bob).refused, round, "{}", net.story());
+        net.run_for(secs(2));
+        assert_eq!(net.state(bob), SessionState::Connected, "{}", net.story());
+    }
 }
