@@ -151,6 +151,24 @@ impl Caller {
         offer.to_sdp_string()
     }
 
+    /// An offer to listen to this line and to no other one of sound; the line is a new one if there is none of that number.
+    ///
+    /// # Panics
+    /// Never: a direction is always a change.
+    #[cfg(test)]
+    pub fn listen_on(&mut self, line: usize) -> String {
+        let mut changes = self.rtc.sdp_api();
+        for (number, mid) in self.mids.iter().enumerate() {
+            changes.set_direction(*mid, if number == line { Direction::RecvOnly } else { Direction::Inactive });
+        }
+        if line == self.mids.len() {
+            self.mids.push(changes.add_media(MediaKind::Audio, Direction::RecvOnly, None, None, None));
+        }
+        let (offer, pending) = changes.apply().expect("a direction is a change");
+        self.pending = Some(pending);
+        offer.to_sdp_string()
+    }
+
     /// Takes the answer to the last offer.
     ///
     /// # Errors

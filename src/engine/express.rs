@@ -42,16 +42,18 @@ pub(super) struct Express {
     sender: Option<SrtpSender>,
     /// What we make has been compared with what str0m makes.
     proven: bool,
-    /// Of now.
-    sent: Sent,
-    /// Of other sources: as many as an offer has lines, at most.
+    /// Of now; none before there is a source.
+    sent: Option<Sent>,
+    /// Of other sources that are still there.
     others: Vec<Sent>,
 }
 
-/// Packets that went this way, and their bytes of payload, as a sender report counts them.
-#[derive(Clone, Copy, Debug, Default)]
+/// Packets of a source that went this way, and their bytes of payload, as a sender report counts them.
+#[derive(Clone, Copy, Debug)]
 struct Sent {
     ssrc: u32,
+    /// The number that it goes on with when it is taken up again.
+    next: u64,
     packets: u32,
     octets: u32,
 }
@@ -59,23 +61,39 @@ struct Sent {
 impl Express {
     /// With the keys that `export` will bring; without one, no packet goes this way.
     pub(super) fn new(export: Option<Export>) -> Self {
-        Self { export, sender: None, proven: false, sent: Sent::default(), others: Vec::new() }
+        Self { export, sender: None, proven: false, sent: None, others: Vec::new() }
     }
 
     #[cfg(test)]
     pub(super) fn packets(&self) -> u32 {
-        self.others.iter().chain([&self.sent]).map(|sent| sent.packets).sum()
+        self.others.iter().chain(&self.sent).map(|sent| sent.packets).sum()
     }
 
-    /// Packets are of this source from now on.
-    pub(super) fn set_source(&mut self, ssrc: u32) {
-        if self.sent.ssrc != ssrc {
-            let known = self.others.iter().position(|sent| sent.ssrc == ssrc).map(|place| self.others.remove(place));
-            let old = std::mem::replace(&mut self.sent, known.unwrap_or(Sent { ssrc, ..Sent::default() }));
-            if old.packets > 0 {
-                self.others.push(old);
-            }
+    /// Packets are of this source from now on; the next one would have had the number `next`. Returns the number that it has: each source
+    /// goes on where it was left, a new one begins with `first`, and the very first takes what there is.
+    pub(super) fn set_source(&mut self, ssrc: u32, next: u64, first: impl FnOnce() -> u64) -> u64 {
+        let Some(sent) = &mut self.sent else {
+            self.sent = Some(Sent::none(ssrc));
+            return next;
+        };
+        if sent.ssrc == ssrc {
+            return next;
         }
+        let known = self.others.iter().position(|sent| sent.ssrc == ssrc).map(|place| self.others.remove(place));
+        let taken_up = known.unwrap_or_else(|| Sent { next: first(), ..Sent::none(ssrc) });
+        let old = std::mem::replace(sent, taken_up);
+        self.others.push(Sent { next, ..old });
+        taken_up.next
+    }
+
+    /// Forgets what was sent of other sources, unless they are `there`.
+    pub(super) fn keep_sources(&mut self, mut there: impl FnMut(u32) -> bool) {
+        self.others.retain(|sent| there(sent.ssrc));
+    }
+
+    /// The source of what is sent.
+    pub(super) fn source(&self) -> Option<u32> {
+        self.sent.map(|sent| sent.ssrc)
     }
 
     /// Learns from what str0m made of `packet`. Keys and cipher are proven with the first one.
@@ -110,7 +128,7 @@ impl Express {
     pub(super) fn packet(&mut self, template: &Template, packet: &PlayoutPacket) -> Option<Transmit> {
         let header = template.header(packet);
         let bytes = self.sender.as_mut()?.protect_rtp(&header[..template.len], &packet.payload, packet.seq).ok()?;
-        let sent = &mut self.sent;
+        let sent = self.sent.as_mut()?;
         sent.packets = sent.packets.wrapping_add(1);
         sent.octets = sent.octets.wrapping_add(u32::try_from(packet.payload.len()).unwrap_or(u32::MAX));
         let Template { proto, source, destination, .. } = *template;
@@ -122,14 +140,21 @@ impl Express {
         let Some(sender) = self.sender.as_ref().filter(|_| classify(&made.contents) == Class::Rtcp) else {
             return made;
         };
-        let sent = self.others.iter().chain([&self.sent]).filter(|sent| sent.packets > 0);
-        sent.fold(made, |made, Sent { ssrc, packets, octets }| {
+        let sent = self.others.iter().chain(&self.sent).filter(|sent| sent.packets > 0);
+        sent.fold(made, |made, Sent { ssrc, packets, octets, .. }| {
             // What was not made with these keys cannot be read here, and goes as it is.
             match sender.add_to_report(&made.contents, *ssrc, *packets, *octets) {
                 Ok(Some(completed)) => Transmit { contents: completed.into(), ..made },
                 Ok(None) | Err(_) => made,
             }
         })
+    }
+}
+
+impl Sent {
+    /// Nothing yet.
+    const fn none(ssrc: u32) -> Self {
+        Self { ssrc, next: 0, packets: 0, octets: 0 }
     }
 }
 
@@ -168,15 +193,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_source_keeps_its_count_however_often_they_change() {
+    fn every_source_keeps_its_count_and_its_numbers_however_often_they_change() {
         let mut express = Express::new(None);
-        for (ssrc, packets) in [(7, 3), (7, 2), (8, 0), (9, 4), (7, 1), (9, 1)] {
-            express.set_source(ssrc);
-            express.sent.packets += packets;
+        let mut number = 70_000;
+        for (ssrc, packets) in [(7, 3), (7, 2), (8, 0), (9, 4), (7, 1), (9, 1), (8, 0)] {
+            number = express.set_source(ssrc, number, || 10 * u64::from(ssrc));
+            let sent = express.sent.as_mut().expect("a source was set");
+            sent.packets += packets;
+            number += u64::from(packets);
         }
-        let counted: Vec<_> =
-            express.others.iter().chain([&express.sent]).map(|sent| (sent.ssrc, sent.packets)).collect();
-        assert_eq!(counted, [(7, 6), (9, 5)], "one that sent nothing has nothing to be kept");
+        assert_eq!((express.source(), number), (Some(8), 80));
         assert_eq!(express.packets(), 11);
+        let counted: Vec<_> = express.others.iter().map(|sent| (sent.ssrc, sent.packets, sent.next)).collect();
+        assert_eq!(counted, [(7, 6, 70_006), (9, 5, 95)]);
+        express.keep_sources(|ssrc| ssrc != 7);
+        assert_eq!(express.set_source(9, number, || 0), 95);
+        assert_eq!(express.set_source(7, 96, || 1), 1, "it was forgotten");
     }
 }

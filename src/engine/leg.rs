@@ -22,7 +22,7 @@ use super::demux::{PATHS_PER_SESSION, Path, Transport};
 use super::echo::Echo;
 use super::express::{Distrust, Express, Template};
 use super::host::{Host, Model, Profile};
-use super::playout::{Playout, PlayoutPacket};
+use super::playout::{Playout, PlayoutPacket, first_number};
 use super::reflexive::{Locals, Reflexive};
 use super::turn::Relayed;
 
@@ -75,6 +75,8 @@ pub(super) struct Leg {
     /// The line that candidates belong to.
     mid: Option<String>,
     opened: Instant,
+    /// When ICE began, or began anew.
+    begun: Instant,
     proven: Instant,
     /// Since then, what lies between has been doubted.
     pub(super) doubted: bool,
@@ -147,6 +149,7 @@ impl Leg {
             source: None,
             mid: None,
             opened: now,
+            begun: now,
             proven: now,
             doubted: false,
             connected: false,
@@ -191,21 +194,30 @@ impl Leg {
             sdp::attributes(&text, "candidate").filter_map(|candidate| candidate.split(' ').nth(4)?.parse().ok());
         let peers = peers.collect();
         let parsed = SdpOffer::from_sdp_string(&text).map_err(|error| invalid(&error.to_string()))?;
-        let answer = self.rtc.sdp_api().accept_offer(parsed).map_err(|error| invalid(&error.to_string()))?;
-        self.remote = Some(remote);
+        let answer = self.rtc.sdp_api().accept_offer(parsed);
         if restart {
-            // str0m has minted credentials of its own, which name no worker and come from no cryptographic source.
-            self.local = host.ice_credentials();
-            self.rtc.direct_api().set_local_ice_credentials(creds(&self.local));
-            self.proven = now;
-            self.checked.clear();
+            // str0m has minted credentials of its own, which name no worker and come from no cryptographic source; and it has begun anew
+            // before it looked at what it may refuse.
+            let mut api = self.rtc.direct_api();
+            if answer.is_ok() {
+                self.local = host.ice_credentials();
+                (self.begun, self.proven) = (now, now);
+                self.checked.clear();
+            } else if let Some(known) = &self.remote {
+                api.set_remote_ice_credentials(creds(known));
+            }
+            api.set_local_ice_credentials(creds(&self.local));
         }
+        let answer = answer.map_err(|error| invalid(&error.to_string()))?;
+        self.remote = Some(remote);
         let mut text = sdp::with_ice_credentials(&answer.to_sdp_string(), &self.local);
         if model == Model::Speaker {
-            // A client may pause its line; one that never had any has nothing to hear here.
-            match self.find_audio(&text) {
-                Err(fault) if self.audio.take().is_none() => return Err(fault),
-                _ => {}
+            // A client may pause its line, for as many offers as it likes; one that never had any has nothing to hear here.
+            if let Err(fault) = self.find_audio(host, &text) {
+                self.audio = None;
+                if self.mid.is_none() {
+                    return Err(fault);
+                }
             }
             self.playout.set_paused(self.audio.is_none());
             if let Some((mid, _)) = &self.audio {
@@ -411,11 +423,11 @@ impl Leg {
 
     /// When this leg is given up, unless the peer does something.
     pub(super) fn deadline(&self) -> Instant {
-        if self.connected { self.proven + CONSENT } else { self.opened + HALF_OPEN }
+        if self.connected { self.proven + CONSENT } else { self.begun + HALF_OPEN }
     }
 
     /// Finds the first line that takes our Opus.
-    fn find_audio(&mut self, answer: &str) -> Result<(), SignalFault> {
+    fn find_audio(&mut self, host: &Host, answer: &str) -> Result<(), SignalFault> {
         let mut audio = None;
         for mid in sdp::attributes(answer, "mid").map(Mid::from) {
             let Some(media) = self.rtc.media(mid) else { continue };
@@ -436,10 +448,14 @@ impl Leg {
         };
         if self.audio != Some((mid, pt)) {
             self.audio = Some((mid, pt));
-            if let Some(stream) = self.rtc.direct_api().stream_tx_by_mid(mid, None) {
-                self.express.set_source(*stream.ssrc());
+            let mut api = self.rtc.direct_api();
+            if let Some(stream) = api.stream_tx_by_mid(mid, None) {
                 // Nobody asks for old audio again: frames stand alone and concealment is cheaper.
                 stream.set_rtx_cache(0, Duration::ZERO, None);
+                let ssrc = *stream.ssrc();
+                let number = self.express.set_source(ssrc, self.playout.number(), || first_number(host.random()));
+                self.playout.set_number(number);
+                self.express.keep_sources(|ssrc| api.stream_tx(&ssrc.into()).is_some());
             }
         }
         Ok(())

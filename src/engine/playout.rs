@@ -64,6 +64,13 @@ struct Held {
     marker: bool,
 }
 
+/// An unguessable number for the first packet of a source, from half of the range: a receiver cannot know a rollover that comes before that
+/// packet (RFC 3711 section 3.3.1).
+#[must_use]
+pub fn first_number(random: [u8; 2]) -> u64 {
+    u64::from(u16::from_be_bytes(random) >> 1)
+}
+
 /// One listener's place in the audio.
 #[derive(Debug)]
 pub struct Playout {
@@ -92,8 +99,7 @@ impl Playout {
             state: State::Silent,
             length: FrameLength::default(),
             offset: u32::from_be_bytes(offset),
-            // Half of the range: the receiver cannot know a rollover that comes before its first packet (RFC 3711 section 3.3.1).
-            seq: u64::from(u16::from_be_bytes([high, low]) >> 1),
+            seq: first_number([high, low]),
             paused: false,
             expected: None,
             held: Held::default(),
@@ -113,6 +119,21 @@ impl Playout {
     pub fn set_paused(&mut self, paused: bool) {
         if self.paused != paused {
             self.paused = paused;
+            self.expected = None;
+            self.held.frames.clear();
+        }
+    }
+
+    /// The extended sequence number of the next packet.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.seq
+    }
+
+    /// Goes on with this number, if it is another one: for another source, to which what was begun does not belong.
+    pub fn set_number(&mut self, number: u64) {
+        if self.seq != number {
+            self.seq = number;
             self.expected = None;
             self.held.frames.clear();
         }

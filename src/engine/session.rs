@@ -399,7 +399,12 @@ impl SessionCore {
                 self.effects.push_back(Effect::Relay(RelayWish::Doubt));
             }
         }
+        let source = leg.express.source();
         let answered = leg.accept(&self.host, self.profile.model, offer, now);
+        if leg.express.source() != source {
+            // The other half of a frame is the old source's.
+            self.half = None;
+        }
         // A refused offer leaves the peer connection as it was, unless that was only being made.
         if answered.is_ok() || !rebuilt {
             let goes_on = answered.is_ok() || leg.is_connected();

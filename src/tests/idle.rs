@@ -62,6 +62,18 @@ fn a_half_open_connection_is_given_up_after_thirty_seconds() {
 }
 
 #[test]
+fn a_restart_gives_a_half_open_connection_another_thirty_seconds() {
+    let mut net = Net::seeded(58);
+    let bob = net.listener();
+    net.dark(bob, true);
+    net.run_for(secs(28));
+    net.restart(bob);
+    let begun = net.now();
+    net.run_for(secs(60));
+    assert_eq!(net.record(bob).unrouted, [begun + secs(30)], "{}", net.story());
+}
+
+#[test]
 fn a_dark_link_ends_the_connection_fifteen_seconds_after_the_last_proof() {
     let mut net = Net::seeded(53);
     let bob = net.call("sine-440");

@@ -430,9 +430,20 @@ impl Net {
 
     /// The client restarts ICE; returns its offer.
     pub fn restart(&mut self, who: Who) -> String {
-        let offer = self.seats[who.0].caller.restart();
+        self.restart_as(who, |offer| offer)
+    }
+
+    /// The same, and somebody changes its offer on the way.
+    pub fn restart_as(&mut self, who: Who, change: impl FnOnce(String) -> String) -> String {
+        let offer = change(self.seats[who.0].caller.restart());
         self.offer(who, &offer);
         offer
+    }
+
+    /// The client listens on another of its lines, which may be a new one.
+    pub fn listen_on(&mut self, who: Who, line: usize) {
+        let offer = self.seats[who.0].caller.listen_on(line);
+        self.offer(who, &offer);
     }
 
     /// The client offers once more, and nothing has changed.

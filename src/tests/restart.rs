@@ -11,6 +11,11 @@ use super::client::{chromium_sdk, offer};
 use super::ear::{assert_continuous, listen};
 use super::net::{Net, WORKER, Who, faults, secs};
 
+/// What a listener's page says to offer this.
+fn webrtc_offer(sdp: &str) -> String {
+    offer("webrtc_offer", sdp)
+}
+
 /// The last answer that a client was given.
 fn answer(net: &Net, who: Who) -> &str {
     let answers = net.record(who).said.iter().rev().find_map(|message| match message {
@@ -160,6 +165,70 @@ fn a_line_that_was_paused_for_long_is_heard_again() {
     assert!(heard.len() >= 240, "{} frames\n{}", heard.len(), net.story());
     assert!(heard[0].marker, "sound begins anew");
     assert_continuous(heard);
+}
+
+#[test]
+fn a_paused_line_stays_so_through_offers_and_restarts_of_ice() {
+    let mut net = Net::seeded(49);
+    let bob = net.call("sine-440");
+    net.run_for(secs(2));
+    for _ in 0..2 {
+        net.renegotiate_as(bob, |offer| offer.replace("a=recvonly", "a=inactive"));
+        net.run_for(secs(1));
+    }
+    net.restart_as(bob, |offer| offer.replace("a=recvonly", "a=inactive"));
+    net.run_for(secs(30));
+    assert_eq!(faults(net.record(bob)), []);
+    assert_eq!(net.record(bob).unrouted.len(), 0, "{}", net.story());
+    net.record_mut(bob).heard.clear();
+    net.renegotiate_as(bob, |offer| offer.replace("a=inactive", "a=recvonly"));
+    net.run_for(secs(5));
+    assert!(net.record(bob).heard.len() >= 240, "{}", net.story());
+}
+
+#[test]
+fn sound_that_moves_to_another_line_and_back_is_heard_however_long_it_has_played() {
+    let mut net = Net::seeded(50);
+    let bob = net.call("sine-440");
+    // The first line's numbers have rolled over by then, and those of the others have not.
+    net.run_for(secs(23 * 60));
+    for (line, rolled_over) in [(1, false), (0, true), (1, false), (2, false)] {
+        net.listen_on(bob, line);
+        net.run_for(secs(1));
+        net.record_mut(bob).heard.clear();
+        net.run_for(secs(5));
+        let heard = &net.record(bob).heard;
+        assert!(heard.len() >= 240, "line {line}: {} frames\n{}", heard.len(), net.story());
+        assert!(heard.windows(2).all(|pair| pair[1].seq == pair[0].seq + 1), "line {line}: a hole in the sequence");
+        assert_eq!(heard[0].seq > 0xffff, rolled_over, "line {line}: {}", heard[0].seq);
+        assert_continuous(heard);
+    }
+    assert_eq!(faults(net.record(bob)), []);
+}
+
+#[test]
+fn a_restart_that_is_refused_leaves_the_connection_as_it_was() {
+    let mut net = Net::seeded(51);
+    let bob = net.call("sine-440");
+    net.run_for(secs(5));
+    for round in 1..=3 {
+        // The client takes its offer back, and goes on with what it had.
+        let offer = net.offered(bob).to_owned();
+        let old = sdp::ice_credentials(&offer).expect("an offer has credentials");
+        let mid = sdp::attribute(&offer, "mid").expect("a line").to_owned();
+        let other = offer
+            .replace(&old.ufrag, &format!("other{round}"))
+            .replace(&old.pwd, "another-password-of-24-c")
+            .replace(&format!("a=mid:{mid}"), "a=mid:zzz")
+            .replace(&format!("a=group:BUNDLE {mid}"), "a=group:BUNDLE zzz");
+        net.say(bob, &webrtc_offer(&other));
+        assert_eq!(faults(net.record(bob)).len(), round, "{}", net.story());
+        net.run_for(secs(60));
+        assert_eq!(net.record(bob).unrouted.len(), 0, "{}", net.story());
+    }
+    net.record_mut(bob).heard.clear();
+    net.run_for(secs(5));
+    assert_eq!(net.record(bob).heard.len(), 250, "{}", net.story());
 }
 
 #[test]
