@@ -111,7 +111,7 @@ export interface View {
   once: boolean;
   /** When the next attempt is made, on the client's clock. */
   retryAt: number | null;
-  /** What the server has against us: while `refused`, or while it is full. */
+  /** What the server has against us: while `refused`, or while it lets us wait. */
   refusal: { code: string; text: string } | null;
   /** Why the last attempt failed; null once one succeeded. */
   verdict: Verdict | null;

@@ -4,6 +4,8 @@
 const FIRST_MS = 500;
 /** The widest wait of all: a person who looks at the page should not have to wait longer. */
 const LONGEST_MS = 15_000;
+/** An address is locked out for no longer than this. */
+const LOCKED_MS = 60_000;
 
 export class Retry {
   #random;
@@ -30,4 +32,11 @@ export class Retry {
   reset() {
     this.#attempts = 0;
   }
+}
+
+/** How long `too_many_attempts` locks our address out, as its text says, or as long as it can be. @param {string} text */
+export function lockedMs(text) {
+  const seconds = Number(/\b(\d+) s\b/.exec(text)?.[1] ?? NaN);
+  // The server leaves fractions of a second out.
+  return Number.isNaN(seconds) ? LOCKED_MS : Math.min(LOCKED_MS, (seconds + 1) * 1_000);
 }

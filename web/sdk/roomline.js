@@ -1,6 +1,7 @@
 // The line of a room: one joined WebSocket, proven by a fresh one when in doubt and opened again when it drops. It knows no media.
 
 import { nameOf } from "./error.js";
+import { lockedMs } from "./retry.js";
 import { readRoom } from "./roomwire.js";
 
 /** @typedef {import("./index.js").SocketLike} Socket */
@@ -219,7 +220,11 @@ export class RoomLine {
     if (OCCUPIED.has(code)) this.#occupiedAt ??= now;
     // A place that was ours is worth waiting for.
     const patient = this.#mayHold && now - (this.#occupiedAt ?? now) < OCCUPIED_MS;
-    if (FINAL.has(code) || (OCCUPIED.has(code) && !patient)) this.#refuse(error);
+    // Anybody behind our address may have locked it out: our own token was right, and will be again.
+    const locked = code === "too_many_attempts" && this.#session !== undefined;
+    // A refused proof says nothing of the joined socket, unless our token counts no more.
+    const kept = this.#socket?.readyState === OPEN && code !== "unauthorized";
+    if ((FINAL.has(code) || (OCCUPIED.has(code) && !patient)) && !locked && !kept) this.#refuse(error);
     else this.#fail(`${error.message} (${code})`, error);
   }
 
@@ -246,7 +251,7 @@ export class RoomLine {
     if (this.#asked && !error) this.#mayHold = true;
     this.#dropNext();
     this.#refusal = error;
-    const wait = this.#retry.next() + (error && BUSY.has(error.code) ? BUSY_MS : 0);
+    const wait = this.#retry.next() + (error ? busyMs(error) : 0);
     this.#retryAt = this.#clock.now() + wait;
     this.#timer = this.#clock.after(wait, () => this.#connect());
     this.#enter("waiting", `${why}; trying again in ${(wait / 1000).toFixed(1)} s`);
@@ -280,6 +285,12 @@ export class RoomLine {
     this.#state = state;
     this.#on.state(state);
   }
+}
+
+/** What is added to the wait for another attempt. @param {ErrorMessage} error */
+function busyMs({ code, message }) {
+  if (code === "too_many_attempts") return lockedMs(message);
+  return BUSY.has(code) ? BUSY_MS : 0;
 }
 
 /** @param {Socket} socket */

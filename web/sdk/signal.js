@@ -1,5 +1,6 @@
 // The line to the server: one WebSocket at a time, greeted, kept alive and opened again when it drops. It knows no media.
 
+import { lockedMs } from "./retry.js";
 import { read } from "./wire.js";
 
 /** @typedef {import("./wire.js").ClientMessage} ClientMessage */
@@ -72,6 +73,8 @@ export class Signal {
   #login = {};
   /** @type {string | undefined} */
   #session;
+  /** Whether the server greeted us since `open`: our login is right. */
+  #known = false;
   /** @type {unknown} the one timer that matters in this state: greeting, ping, pong or retry */
   #timer = null;
   #retryAt = 0;
@@ -100,6 +103,7 @@ export class Signal {
     // Another token may be another person: only the same one resumes.
     if (login.token !== this.#login.token || login.apiKey !== this.#login.apiKey) this.#session = undefined;
     this.#login = login;
+    this.#known = false;
     this.#refusal = null;
     this.#retry.reset();
     this.#connect();
@@ -152,7 +156,7 @@ export class Signal {
     return this.#retryAt;
   }
 
-  /** Why the server refused, or that it is full; null otherwise. */
+  /** Why the server refused, or that it lets us wait; null otherwise. */
   get refusal() {
     return this.#refusal;
   }
@@ -214,6 +218,7 @@ export class Signal {
     if (this.#state === "open") this.#expectPing();
     if (message.type === "hello_ack") this.#acknowledged(message);
     else if (message.type === "session_id" && this.#unasked) this.#greeted({ ...UNSAID, sessionId: message.session_id });
+    else if (message.type === "error" && message.code === "too_many_attempts" && this.#known) this.#lockedOut(message);
     else if (message.type === "error" && FINAL.has(message.code)) this.refuse(message);
     else if (message.type === "error" && message.code === "over_capacity") this.#queue(message);
     else if (message.type !== "pong") this.#on.message(message);
@@ -227,6 +232,7 @@ export class Signal {
 
   /** @param {Greeting} greeting */
   #greeted(greeting) {
+    this.#known = true;
     this.#refusal = null;
     this.#retry.reset();
     // From here on the session is this socket's, and the end of another one means nothing to it.
@@ -240,15 +246,21 @@ export class Signal {
   #queue(error) {
     if (this.#refusal === null) this.#on.message(error);
     this.#drop(1000);
-    this.#fail("no place on the server", error);
+    this.#fail("no place on the server", error, FULL_MS);
   }
 
-  /** Every failure comes through here. @param {string} why @param {ErrorMessage | null} [full] */
-  #fail(why, full = null) {
+  /** Anybody behind our address may have guessed tokens: it waits until ours counts again. @param {ErrorMessage} error */
+  #lockedOut(error) {
+    this.#drop(1000);
+    this.#fail("our address is locked out", error, lockedMs(error.message));
+  }
+
+  /** Every failure comes through here. @param {string} why @param {ErrorMessage | null} [refusal] @param {number} [longer] */
+  #fail(why, refusal = null, longer = 0) {
     if (this.#state !== "connecting" && this.#state !== "open") return;
     this.#setAside();
-    this.#refusal = full;
-    const wait = this.#retry.next() + (full ? FULL_MS : 0);
+    this.#refusal = refusal;
+    const wait = this.#retry.next() + longer;
     this.#retryAt = this.#clock.now() + wait;
     this.#timer = this.#clock.after(wait, () => this.#connect());
     this.#enter("waiting", `${why}; trying again in ${(wait / 1000).toFixed(1)} s`);

@@ -48,7 +48,7 @@ export function describe(view, { path, quietMs }) {
     case "reconnecting":
       return { title: "Connection lost", detail: "Trying again now…", mood: "warn" };
     case "waiting":
-      if (view.refusal) return { title: "Server is full", detail: "Every place is taken. It goes on by itself once one is free.", mood: "warn" };
+      if (view.refusal) return held(view.refusal);
       if (view.once && (!view.verdict || LOSSES.has(view.verdict.code))) return { title: "Connection lost", detail: resume(view), mood: "warn" };
       return { title: unconnected(view), detail: "It is tried again by itself.", mood: "warn" };
     case "refused":
@@ -123,6 +123,12 @@ function unconnected({ once, verdict }) {
 function resume({ wanted, voices }) {
   const voice = voices.find(({ id }) => id === wanted);
   return voice ? `${voice.name} comes back by itself.` : "It comes back by itself.";
+}
+
+/** @param {NonNullable<View["refusal"]>} refusal @returns {Words} */
+function held({ code }) {
+  if (code === "too_many_attempts") return { title: "Too many attempts", detail: "Wrong tokens came from your address too often. It goes on by itself in a minute.", mood: "warn" };
+  return { title: "Server is full", detail: "Every place is taken. It goes on by itself once one is free.", mood: "warn" };
 }
 
 /** @param {View} view @returns {Words} */

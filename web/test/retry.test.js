@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Retry } from "../sdk/retry.js";
+import { Retry, lockedMs } from "../sdk/retry.js";
 
 test("the widest wait doubles until its bound", () => {
   const retry = new Retry({ random: () => 1, first: 100, longest: 1000 });
@@ -21,4 +21,9 @@ test("it stays bounded for ever and a reset begins anew", () => {
   for (let attempt = 0; attempt < 5_000; attempt += 1) assert.ok(retry.next() <= 15_000);
   retry.reset();
   assert.equal(retry.next(), 500);
+});
+
+test("a lock-out lasts as long as the server says, and a minute at most", () => {
+  const texts = ["Too many attempts: try again in 7 s", "Too many attempts: try again in 900 s", "Slow down"];
+  assert.deepEqual(texts.map(lockedMs), [8_000, 60_000, 60_000]);
 });

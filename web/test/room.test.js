@@ -584,6 +584,46 @@ test("our own dead socket may hold our name for a while", async () => {
   }
 });
 
+test("a proof that is refused costs nobody the joined line, unless the token counts no more", async () => {
+  for (const code of ["too_many_attempts", "invalid_message", "taken", "room_full", "unauthorized"]) {
+    const { clock, world, gather } = scene();
+    const all = /** @type {[Visitor, Visitor]} */ (await gather(["ann", "bob"]));
+    const [ann, bob] = all;
+    const old = world.socketOf("ann");
+    world.refuse = () => code;
+    ann.room.nudge();
+    await clock.advance(55_000);
+    assert.equal(ann.room.state, code === "unauthorized" ? "refused" : "detached", code);
+    assert.equal(old.readyState, code === "unauthorized" ? 3 : 1, code);
+    assert.deepEqual(world.members, code === "unauthorized" ? ["bob"] : ["ann", "bob"], code);
+    if (code === "too_many_attempts") assert.equal(world.sockets.length, 3, "it waits a minute");
+    world.refuse = () => null;
+    await clock.advance(20_000);
+    if (code === "unauthorized") continue;
+    assert.equal(ann.room.state, "joined", code);
+    assert.deepEqual([...ann.all("left"), ...bob.all("left")], [], code);
+    assertWhole(all, code);
+    await assertNothingLeft(all, clock, world);
+  }
+});
+
+test("whoever was in waits for the end of a lock-out of its address", async () => {
+  const { clock, world, gather } = scene();
+  const all = /** @type {[Visitor, Visitor]} */ (await gather(["ann", "bob"]));
+  const [ann, bob] = all;
+  world.refuse = () => "too_many_attempts";
+  world.socketOf("ann").dead = true;
+  world.socketOf("ann").drop(1006);
+  await clock.advance(59_000);
+  assert.equal(ann.room.state, "detached");
+  assert.equal(world.sockets.length, 3, "asked once");
+  world.refuse = () => null;
+  await clock.advance(3_000);
+  assert.equal(ann.room.state, "joined");
+  assert.deepEqual(bob.all("left"), []);
+  assertWhole(all);
+});
+
 test("a name that another has stays theirs", async () => {
   const { clock, gather, visit } = scene();
   const all = await gather(["ann", "bob"]);

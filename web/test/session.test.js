@@ -98,6 +98,21 @@ test("a dropped line with living media is resumed, and what is wanted is said ag
   assert.deepEqual(states, ["connecting", "connected", "streaming", "detached", "streaming"]);
 });
 
+test("a lock-out of the address leaves what plays alone", async () => {
+  const { clock, sockets, connections, session, greet, connected } = scene();
+  await connected();
+  session.start("sine-220");
+  sockets.last.drop();
+  await clock.advance(500);
+  sockets.last.open();
+  sockets.last.say(error("too_many_attempts", "Too many attempts: try again in 5 s"));
+  assert.deepEqual([session.view.state, session.view.wanted], ["detached", "sine-220"]);
+  assert.equal(connections.last.closed, false);
+  await clock.advance(7_000);
+  await greet({ resumed: true });
+  assert.deepEqual([session.view.state, session.view.refusal], ["streaming", null]);
+});
+
 test("what a person wished while the line was down is said when it is back", async () => {
   const { clock, sockets, session, greet, connected } = scene();
   await connected();

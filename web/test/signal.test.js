@@ -130,6 +130,28 @@ test("a full server is asked again, later each time, and said so once", async ()
   assert.equal(signal.refusal, null);
 });
 
+test("whoever was greeted waits for the end of a lock-out of its address", async () => {
+  const { clock, sockets, signal, heard, greeted } = scene();
+  greeted();
+  sockets.last.drop();
+  for (const [text, wait] of /** @type {const} */ ([["Too many attempts: try again in 29 s", 31_000], ["Slow down", 62_000]])) {
+    signal.nudge();
+    sockets.last.open();
+    sockets.last.say(error("too_many_attempts", text));
+    assert.deepEqual([signal.state, signal.refusal?.code], ["waiting", "too_many_attempts"]);
+    assert.equal(signal.retryAt - clock.now(), wait);
+  }
+  await clock.advance(62_000);
+  sockets.last.open();
+  assert.deepEqual(sockets.last.sent, [{ type: "hello", token: "t", session: "a".repeat(32) }]);
+  sockets.last.say(helloAck({ resumed: true }));
+  assert.deepEqual([signal.state, signal.refusal, heard], ["open", null, []]);
+  signal.open({ token: "t" });
+  sockets.last.open();
+  sockets.last.say(error("too_many_attempts", "Slow down"));
+  assert.equal(signal.state, "refused", "a person who asks is told");
+});
+
 test("a full server that goes away is no longer full", async () => {
   const { clock, sockets, signal } = scene();
   signal.open({ token: "t" });

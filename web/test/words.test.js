@@ -68,6 +68,13 @@ test("a full server is waited for", () => {
   }
 });
 
+test("so is the end of a lock-out", () => {
+  const refusal = { code: "too_many_attempts", text: "x" };
+  const { title, detail, mood } = describe(view({ state: "waiting", once: true, refusal }), direct);
+  assert.deepEqual([title, mood], ["Too many attempts", "warn"]);
+  assert.match(detail, /by itself/);
+});
+
 test("time in words", () => {
   assert.equal(secondsUntil(2_500, 1_000), 2);
   assert.equal(secondsUntil(500, 1_000), 0);
