@@ -35,6 +35,10 @@ const OCCUPIED_MS = 45_000;
 const JOIN_MS = 10_000;
 /** Many things go missing at once; one proof is enough for all of them. */
 const PROOF_MS = 5_000;
+/** A room where nobody says anything is silent for long: after this the line is asked. */
+const SILENCE_MS = 15_000;
+/** How long its answer may take. With the silence it is less than the 30 s after which the server tells others that we left. */
+const ANSWER_MS = 8_000;
 /** `WebSocket.OPEN`, which a stand-in need not have. */
 const OPEN = 1;
 
@@ -55,6 +59,11 @@ export class RoomLine {
    * @type {Socket | null}
    */
   #socket = null;
+  /** @type {unknown} its own timer: until it is asked, or has to answer */
+  #pulse = null;
+  /** Whether it was asked and has not answered yet; and whether it did not in time. */
+  #asking = false;
+  #mute = false;
   /** @type {Socket | null} one that is to take its place */
   #next = null;
   /** Whether that one has said `join`. */
@@ -178,11 +187,30 @@ export class RoomLine {
 
   /** @param {unknown} frame */
   #handle(frame) {
+    this.#listen();
     const message = this.#read(frame);
     if (message === null || message.type === "room-joined") return;
+    const code = message.type === "error" ? message.code : null;
     // The server does not know of us: it will after another join.
-    if (message.type === "error" && message.code === "not_in_room") this.doubt();
-    this.#on.message(message);
+    if (code === "not_in_room") this.doubt();
+    if (this.#asking && (code === "unknown_peer" || code === "not_in_room")) this.#asking = false;
+    else this.#on.message(message);
+  }
+
+  /** Something was heard of the joined socket, or can be from now on. */
+  #listen() {
+    this.#mute = false;
+    this.#clock.cancel(this.#pulse);
+    this.#pulse = this.#clock.after(SILENCE_MS, () => this.#call());
+  }
+
+  /** A half-open socket looks joined. What we send to ourselves the server refuses, and nobody else hears of it. */
+  #call() {
+    this.#asking = this.send({ type: "ice-candidate", to: this.#user, candidate: {} });
+    this.#pulse = this.#clock.after(ANSWER_MS, () => {
+      this.#mute = true;
+      this.doubt();
+    });
   }
 
   /** @param {unknown} frame */
@@ -202,6 +230,8 @@ export class RoomLine {
     // From here on our name is this socket's, and the end of the older one means nothing to anybody.
     this.#dropSocket();
     this.#socket = socket;
+    this.#asking = false;
+    this.#listen();
     socket.onopen = null;
     socket.onmessage = (event) => this.#handle(event.data);
     socket.onclose = (event) => this.#lost(event.code === 1001 ? "the server is going away" : `the socket closed (${event.code})`);
@@ -222,8 +252,8 @@ export class RoomLine {
     const patient = this.#mayHold && now - (this.#occupiedAt ?? now) < OCCUPIED_MS;
     // Anybody behind our address may have locked it out: our own token was right, and will be again.
     const locked = code === "too_many_attempts" && this.#session !== undefined;
-    // A refused proof says nothing of the joined socket, unless our token counts no more.
-    const kept = this.#socket?.readyState === OPEN && code !== "unauthorized";
+    // A refused proof says nothing of a joined socket that answers, unless our token counts no more.
+    const kept = this.#socket?.readyState === OPEN && !this.#mute && code !== "unauthorized";
     if ((FINAL.has(code) || (OCCUPIED.has(code) && !patient)) && !locked && !kept) this.#refuse(error);
     else this.#fail(`${error.message} (${code})`, error);
   }
@@ -266,6 +296,7 @@ export class RoomLine {
   }
 
   #dropSocket() {
+    this.#clock.cancel(this.#pulse);
     const socket = this.#socket;
     this.#socket = null;
     if (socket) hangUp(socket);

@@ -378,6 +378,69 @@ test("a doubted line is proven by a fresh socket while the old one is kept", asy
   await assertNothingLeft(all, clock, world);
 });
 
+test("a quiet line is asked, its answer is told to nobody, and it stays", async () => {
+  const { clock, world, gather } = scene();
+  const all = /** @type {[Visitor, Visitor]} */ (await gather(["ann", "bob"]));
+  const [ann] = all;
+  const [stories, sent, passed] = [all.map(({ story }) => story.length), world.socketOf("ann").sent.length, world.passed.length];
+  await clock.advance(600_000);
+  assert.deepEqual(all.map(({ story }) => story.length), stories);
+  assert.deepEqual([world.sockets.length, world.passed.length], [2, passed]);
+  const asked = world.socketOf("ann").sent.slice(sent);
+  assert.ok(asked.length >= 35 && asked.length <= 40, `each 15 s: ${asked.length}`);
+  assert.deepEqual(asked[0], { type: "ice-candidate", to: "ann", candidate: {} });
+  world.socketOf("ann").tell({ type: "error", code: "unknown_peer", message: "No such peer: zoe" });
+  await clock.advance(100);
+  assert.equal(ann.all("note").at(-1), "No such peer: zoe", "what nobody asked for is noted");
+  await assertNothingLeft(all, clock, world);
+});
+
+test("a line that is half open is found out and taken over before others are told that we left", async () => {
+  const { clock, world, gather } = scene();
+  const all = /** @type {[Visitor, Visitor]} */ (await gather(["ann", "bob"]));
+  const [ann, bob] = all;
+  const old = world.socketOf("ann");
+  old.dead = true;
+  await clock.advance(24_000);
+  assert.notEqual(world.socketOf("ann"), old);
+  assert.equal(old.readyState, 3);
+  assert.deepEqual([ann.all("state"), ann.all("error"), bob.all("left")], [["joined"], [], []]);
+  assertWhole(all);
+  world.socketOf("ann").tell({ type: "error", code: "unknown_peer", message: "No such peer: zoe" });
+  await clock.advance(100);
+  assert.equal(ann.all("note").at(-1), "No such peer: zoe", "the old line's answer is not waited for");
+  await assertNothingLeft(all, clock, world);
+});
+
+test("so is one on which nothing but the welcome was heard", async () => {
+  const { clock, world, gather } = scene();
+  await gather(["ann"]);
+  const old = world.socketOf("ann");
+  old.dead = true;
+  await clock.advance(24_000);
+  assert.notEqual(world.socketOf("ann"), old);
+});
+
+test("a server that forgot us without closing the line is joined anew, without a word", async () => {
+  const { clock, world, gather } = scene();
+  const [ann] = /** @type {[Visitor, Visitor]} */ (await gather(["ann", "bob"]));
+  const old = world.socketOf("ann");
+  old.user = null;
+  await clock.advance(16_000);
+  assert.notEqual(world.socketOf("ann"), old);
+  assert.deepEqual(ann.all("error"), []);
+});
+
+test("a line that does not answer keeps no refusal from being final", async () => {
+  const { clock, world, gather } = scene();
+  const [ann] = /** @type {[Visitor, Visitor]} */ (await gather(["ann", "bob"]));
+  world.refuse = () => "taken";
+  world.socketOf("ann").dead = true;
+  await clock.advance(100_000);
+  assert.equal(ann.room.state, "refused");
+  assert.equal(ann.all("error").at(-1).code, "taken");
+});
+
 test("a server that is started anew stops no media, and all rejoin", async () => {
   for (let seed = 1; seed <= 6; seed += 1) {
     const { clock, world, gather } = scene(seed);

@@ -529,7 +529,7 @@ export class World {
     if (message.type === "join") return this.#join(socket, message);
     if (socket.user === null) return socket.tell({ type: "error", code: "not_in_room", message: "Must join a room first", error: "x" });
     if (message.type === "leave") return this.#left(socket);
-    const to = this.#members.get(message.to);
+    const to = message.to === socket.user ? undefined : this.#members.get(message.to);
     if (!to) return socket.tell({ type: "error", code: "unknown_peer", message: `Unknown peer: ${message.to}`, error: "x" });
     const passed = { ...message, from: socket.user };
     this.passed.push(passed);
