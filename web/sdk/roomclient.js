@@ -32,8 +32,11 @@ const MISSING_MS = 30_000;
 const REFUSED_MS = 2 ** 31 - 1;
 /** Credentials are renewed when this part of their time is left. */
 const MARGIN = 0.2;
-/** Not more often than this, and when they seem to have ended by our own clock, that clock is wrong. */
-const RENEW_MS = { least: 30_000, ended: 600_000, most: 43_200_000 };
+/**
+ * Not more often than this, and when they seem to have ended by our own clock, that clock is wrong. Many do not say when they end; that no
+ * path is found may say it, but not of fresh ones.
+ */
+const RENEW_MS = { least: 30_000, pathless: 120_000, ended: 600_000, untold: 1_800_000, most: 43_200_000 };
 const POLICIES = new Set(["all", "relay"]);
 
 export class Room {
@@ -63,6 +66,7 @@ export class Room {
   #failures = 0;
   /** @type {unknown} */
   #renewTimer = null;
+  #renewedAt = -Infinity;
   /** @type {{ resolve: (room: Room) => void, reject: (fault: unknown) => void } | null} of the first join */
   #pending = null;
   #abort = () => this.#end(this.#signal?.reason);
@@ -121,6 +125,9 @@ export class Room {
       send: (message) => this.#line.send(message),
       line: () => this.#state === "joined",
       doubt: () => this.#line.doubt(),
+      pathless: () => {
+        if (clock.now() - this.#renewedAt >= RENEW_MS.pathless) this.#line.doubt();
+      },
       tracks: (kind) => this.#tracks[kind],
       outgoing: stream ?? new this.#MediaStream(),
       receive,
@@ -312,6 +319,7 @@ export class Room {
   /** Takes fresh ICE servers, and sees to it that there are others before they end. @param {import("./index.js").IceServer[]} iceServers */
   #renew(iceServers) {
     this.#given = mergeIceServers(this.#iceServers, iceServers);
+    this.#renewedAt = this.#clock.now();
     for (const peer of this.#peers.values()) peer.configure(this.#given);
     this.#clock.cancel(this.#renewTimer);
     const left = lifetime(iceServers, Date.now());
@@ -360,14 +368,16 @@ export async function joinRoom(options) {
 }
 
 /**
- * How long to wait before credentials are renewed: their user names begin with the second at which they end. Null where none ends.
+ * How long to wait before credentials are renewed: the user names of many begin with the second at which they end. Null where there are none.
  * @param {import("./index.js").IceServer[]} iceServers
  * @param {number} now
  */
 export function lifetime(iceServers, now) {
-  const ends = iceServers.map(({ username }) => Number(/^(\d{9,11}):/.exec(username ?? "")?.[1] ?? NaN) * 1000).filter(Number.isFinite);
-  if (ends.length === 0) return null;
-  const left = Math.min(...ends) - now;
-  if (left <= 0) return RENEW_MS.ended;
-  return Math.min(RENEW_MS.most, Math.max(RENEW_MS.least, left * (1 - MARGIN)));
+  const waits = iceServers.filter(({ credential }) => credential).map(({ username }) => {
+    const end = /^(\d{9,11}):/.exec(username ?? "")?.[1];
+    if (end === undefined) return RENEW_MS.untold;
+    const left = Number(end) * 1000 - now;
+    return left <= 0 ? RENEW_MS.ended : Math.min(RENEW_MS.most, Math.max(RENEW_MS.least, left * (1 - MARGIN)));
+  });
+  return waits.length === 0 ? null : Math.min(...waits);
 }

@@ -20,6 +20,7 @@ import { RoomTracks } from "./roomtracks.js";
  * @property {(message: import("./roomwire.js").PeerMessage) => boolean} send false says that the line is down
  * @property {() => boolean} line whether it is up
  * @property {() => void} doubt the line: an answer did not come
+ * @property {() => void} pathless no path was found: the relay's credentials may have ended
  * @property {(kind: Kind) => MediaStreamTrack | null} tracks what is sent now
  * @property {MediaStream | null} outgoing the stream that our tracks are told to belong to
  * @property {boolean} receive
@@ -480,7 +481,7 @@ export class RoomPeer {
     } else if (state === "failed") {
       // Only a path that once worked is worth a restart; and one restart is enough.
       if (this.#state === "connected" || this.#state === "shaky") this.#restart();
-      else this.#fail("no path found");
+      else this.#pathless("no path found");
     }
   }
 
@@ -516,7 +517,13 @@ export class RoomPeer {
     const { clock } = this.#around;
     clock.cancel(this.#timer);
     // While the line is down nothing else can be tried; the path may come back by itself.
-    this.#timer = clock.after(ms, () => (this.#around.line() ? this.#fail(why) : this.#await(ms, why)));
+    this.#timer = clock.after(ms, () => (this.#around.line() ? this.#pathless(why) : this.#await(ms, why)));
+  }
+
+  /** @param {string} why */
+  #pathless(why) {
+    this.#fail(why);
+    this.#around.pathless();
   }
 
   /** Every failure comes through here; another attempt follows for as long as the person is in the room. @param {string} why */

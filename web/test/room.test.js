@@ -588,9 +588,34 @@ test("credentials are renewed before they end, by a socket that nobody notices",
   assertWhole(all);
 });
 
+test("where no path is found fresh credentials are asked for, and not again soon", async () => {
+  const { clock, world, gather } = scene();
+  const all = /** @type {[Visitor, Visitor]} */ (await gather(["ann", "bob"]));
+  const [ann] = all;
+  world.iceServers = [{ urls: "turn:x.test", username: "fresh", credential: "c" }];
+  await clock.advance(120_000);
+  world.open = false;
+  for (const one of world.connections) one.become("failed");
+  await clock.advance(60_000);
+  assert.equal(world.sockets.length, 4, "one more of each");
+  assert.equal(ann.peer("bob").connection.configuration.iceServers[0].username, "fresh");
+  await clock.advance(59_000);
+  assert.equal(world.sockets.length, 4, "these are fresh");
+  await clock.advance(60_000);
+  assert.equal(world.sockets.length, 6);
+  world.open = true;
+  await clock.advance(60_000);
+  assertWhole(all);
+  await assertNothingLeft(all, clock, world);
+});
+
 test("how long credentials last", () => {
-  const at = (/** @type {number} */ seconds) => lifetime([{ urls: "turn:x" }, { urls: "turn:y", username: `${1_700_000_000 + seconds}:u` }], 1_700_000_000_000);
+  const undated = { urls: "turn:z", username: "ann", credential: "c" };
+  const dated = (/** @type {number} */ seconds) => ({ urls: "turn:y", username: `${1_700_000_000 + seconds}:u`, credential: "c" });
+  const at = (/** @type {number} */ seconds) => lifetime([{ urls: "turn:x" }, dated(seconds)], 1_700_000_000_000);
   assert.equal(lifetime([{ urls: "stun:x" }, { urls: "turn:y", username: "ann" }], 0), null);
+  assert.equal(lifetime([{ urls: "stun:x" }, undated], 0), 1_800_000, "they do not say");
+  assert.equal(lifetime([undated, dated(1_000)], 1_700_000_000_000), 800_000, "the first that end count");
   assert.equal(at(1_000), 800_000);
   assert.equal(at(10), 30_000);
   assert.equal(at(-5), 600_000, "our clock is wrong: no hurry, and no end");

@@ -14,7 +14,7 @@ function pair(seed = 1) {
   const passed = [];
   /** @type {string[]} */
   const notes = [];
-  const wire = { up: true, lose: (/** @type {any} */ _) => false, strange: false, doubts: 0 };
+  const wire = { up: true, lose: (/** @type {any} */ _) => false, strange: false, doubts: 0, pathless: 0 };
   /** @param {string} me @param {string} id @param {boolean} polite @returns {RoomPeer} */
   const meet = (me, id, polite) => {
     const tracks = { audio: mediaTrack("audio"), video: mediaTrack("video") };
@@ -37,6 +37,7 @@ function pair(seed = 1) {
         },
         line: () => wire.up,
         doubt: () => (wire.doubts += 1),
+        pathless: () => (wire.pathless += 1),
         tracks: (kind) => tracks[kind],
         outgoing: null,
         receive: true,
@@ -219,6 +220,17 @@ test("what found no path in time is given longer, and no longer once it was foun
   for (const one of world.connections) one.become("failed");
   // After eight seconds of a restart.
   assert.deepEqual(await late(60), [23, 53]);
+});
+
+test("each way to find no path is told", async () => {
+  const { clock, world, wire, bob } = pair();
+  world.open = false;
+  bob.offer();
+  await clock.advance(800);
+  world.connections[0]?.become("failed");
+  assert.equal(wire.pathless, 1);
+  await clock.advance(40_000);
+  assert.ok(wire.pathless > 1);
 });
 
 test("what a browser says of a description is not passed on", async () => {
