@@ -73,6 +73,11 @@ export class Own {
   /** Loudspeakers get their names with the first microphone. */
   async look() {
     this.#sinks = await loudspeakers(this.#media);
+    if (this.#sink !== "" && !this.#sinks.some(({ id }) => id === this.#sink)) {
+      // The list stands at its first entry then, and a person could not choose that one again.
+      this.#parts.tiles.listenOn((this.#sink = ""));
+      this.#parts.deck.toast("The loudspeaker went away.", "warn");
+    }
     this.#choose();
   }
 
