@@ -1,6 +1,7 @@
 // The media path: one RTCPeerConnection at a time, its offers, candidates and first aid. It does not choose when to begin anew.
 
 import { candidatesOf, readCandidate } from "./candidate.js";
+import { nameOf } from "./error.js";
 
 /** @typedef {import("./wire.js").ClientMessage} ClientMessage */
 /** @typedef {import("./index.js").Candidate} Candidate */
@@ -89,7 +90,7 @@ export class Peer {
     try {
       this.#connection = this.#build(iceServers);
     } catch (fault) {
-      this.#fail(`no connection could be made: ${fault}`, "unsupported");
+      this.#fail(`no connection could be made: ${nameOf(fault)}`, "unsupported");
       return;
     }
     void this.#offer();
@@ -105,7 +106,7 @@ export class Peer {
     try {
       await connection.setRemoteDescription({ type: "answer", sdp });
     } catch (fault) {
-      if (connection === this.#connection) this.#fail(`the answer was not understood: ${fault}`, "bad_answer");
+      if (connection === this.#connection) this.#fail(`the answer was not understood: ${nameOf(fault)}`, "bad_answer");
       return;
     }
     if (connection !== this.#connection) return;
@@ -160,7 +161,7 @@ export class Peer {
     try {
       connection.setConfiguration({ ...connection.getConfiguration(), iceServers });
     } catch (fault) {
-      this.#on.note(`relay settings not taken: ${fault}`);
+      this.#on.note(`relay settings not taken: ${nameOf(fault)}`);
       return;
     }
     // The path in use stays until the restart has found one, so the state does not change. An offer that is only being made gathers
@@ -256,7 +257,7 @@ export class Peer {
       if (connection !== this.#connection) return;
       await connection.setLocalDescription(offer);
     } catch (fault) {
-      if (connection === this.#connection) this.#fail(`no offer could be made: ${fault}`);
+      if (connection === this.#connection) this.#fail(`no offer could be made: ${nameOf(fault)}`);
       return;
     }
     if (connection !== this.#connection) return;
@@ -308,7 +309,7 @@ export class Peer {
   #add(connection, candidate) {
     connection.addIceCandidate(candidate ?? undefined).catch((fault) => {
       // One candidate of many: the others may do.
-      if (candidate) this.#on.note(`a candidate was not taken: ${fault}`);
+      if (candidate) this.#on.note(`a candidate was not taken: ${nameOf(fault)}`);
     });
   }
 

@@ -1,5 +1,6 @@
 // The line to the server: one WebSocket at a time, greeted, kept alive and opened again when it drops. It knows no media.
 
+import { nameOf } from "./error.js";
 import { lockedMs } from "./retry.js";
 import { read } from "./wire.js";
 
@@ -172,7 +173,7 @@ export class Signal {
     try {
       socket = new this.#WebSocket(this.#address());
     } catch (fault) {
-      this.#fail(`the socket could not be opened: ${fault}`);
+      this.#fail(`the socket could not be opened: ${nameOf(fault)}`);
       return;
     }
     this.#socket = socket;

@@ -199,6 +199,47 @@ test("a browser that refuses the configuration is a failure, not an exception", 
   assert.equal(peer.state, "failed");
 });
 
+test("what a browser says of a configuration, a description or a candidate is not passed on", async () => {
+  const quote = () => {
+    throw new SyntaxError("it says secret");
+  };
+  const { RTCPeerConnection, made } = fakeConnections();
+  const refused = async (/** @type {string} */ method) => {
+    /** @type {string[]} */
+    const notes = [];
+    const peer = new Peer({
+      RTCPeerConnection: /** @type {any} */ (
+        class extends /** @type {any} */ (RTCPeerConnection) {
+          constructor(/** @type {any} */ configuration) {
+            super(configuration);
+            if (method === "constructor") quote();
+            Object.assign(this, { [method]: method === "setConfiguration" ? quote : async () => quote() });
+          }
+        }
+      ),
+      clock: new FakeClock(),
+      send: () => true,
+      on: { state: () => {}, track: () => {}, answered: () => {}, candidate: () => {}, note: (text) => notes.push(text) },
+    });
+    peer.open([]);
+    await settled();
+    await peer.answer("answer");
+    made.at(-1)?.become("connected");
+    peer.configure([]);
+    peer.candidate({ candidate: "candidate:1" });
+    await settled();
+    return notes.filter((note) => !note.startsWith("media"));
+  };
+  const steps = ["constructor", "createOffer", "setRemoteDescription", "setConfiguration", "addIceCandidate"];
+  assert.deepEqual(await Promise.all(steps.map(refused)), [
+    ["no connection could be made: SyntaxError"],
+    ["no offer could be made: SyntaxError"],
+    ["the answer was not understood: SyntaxError"],
+    ["relay settings not taken: SyntaxError"],
+    ["a candidate was not taken: SyntaxError"],
+  ]);
+});
+
 test("fresh relay credentials restart ICE without leaving the path", async () => {
   const { connections, sent, states, peer, connected } = scene();
   await connected();

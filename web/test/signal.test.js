@@ -259,21 +259,24 @@ test("a greeting that does not come is given up", async () => {
 
 test("a socket that cannot even be made is a failure like others", () => {
   const { clock, signal } = scene();
+  /** @type {string[]} */
+  const notes = [];
   const broken = new Signal({
     url: "nonsense",
     WebSocket: /** @type {any} */ (
       class {
-        constructor() {
-          throw new Error("no");
+        constructor(/** @type {string} */ url) {
+          throw new SyntaxError(`no: ${url}`);
         }
       }
     ),
     clock,
-    retry: new Retry(),
-    on: { state: () => {}, opening: () => {}, opened: () => {}, ready: () => {}, message: () => {}, note: () => {} },
+    retry: new Retry({ random: () => 1 }),
+    on: { state: () => {}, opening: () => {}, opened: () => {}, ready: () => {}, message: () => {}, note: (text) => notes.push(text) },
   });
-  broken.open({ token: "t" });
+  broken.open({ apiKey: "secret" });
   assert.equal(broken.state, "waiting");
+  assert.deepEqual(notes, ["the socket could not be opened: SyntaxError; trying again in 0.5 s"], "the key is in the URL, and not in the log");
   assert.equal(signal.state, "idle");
 });
 
