@@ -48,6 +48,8 @@ const WELCOME_MS = 400;
 const NEWCOMER_MS = 1_500;
 /** What a browser asks for in this time is no loop yet: one whose channels were refused asks without end. */
 const EAGER = { offers: 16, ms: 10_000 };
+/** Who loads a page again offers from a new connection each time; nobody does so more often than this. */
+const ANEW = { offers: 8, ms: 10_000 };
 /** An answer takes well under a second, and then a path the same; with the worst relays a few. Where that was too short, both may be busy. */
 const CONNECT_MS = { first: 15_000, again: 30_000 };
 /** A path that stutters often comes back by itself: a lift, a hand-over between cells. */
@@ -97,6 +99,8 @@ export class RoomPeer {
   #patience = CONNECT_MS.first;
   /** @type {number[]} when the browser asked for offers, lately */
   #wants = [];
+  /** @type {number[]} when an offer made us build a connection, lately */
+  #anew = [];
   /** What waits for the line. @type {"rebuild" | "offer" | null} */
   #due = null;
   /** @type {{ x: number, y: number } | null} */
@@ -111,6 +115,8 @@ export class RoomPeer {
   #keptTimer = null;
   /** @type {unknown} */
   #eagerTimer = null;
+  /** @type {unknown} set while an offer waits until another connection may be built */
+  #anewTimer = null;
   /** @type {unknown} set while the server says that nobody is there */
   #awayTimer = null;
 
@@ -225,6 +231,7 @@ export class RoomPeer {
     if (this.#state === "closed") return;
     this.here();
     this.#around.clock.cancel(this.#offerTimer);
+    this.#around.clock.cancel(this.#anewTimer);
     this.#drop();
     this.#channels.close();
     this.#due = null;
@@ -390,6 +397,7 @@ export class RoomPeer {
 
   /** @param {Description} offer */
   async #offerCame(offer) {
+    this.#around.clock.cancel(this.#anewTimer);
     this.#offered = true;
     this.#kin = offer.yields === true;
     if (this.#link?.colliding && !this.#polite) {
@@ -413,13 +421,15 @@ export class RoomPeer {
   async #take(offer) {
     const { clock } = this.#around;
     let link = this.#link;
+    // One that agreed upon nothing yet is better replaced than rolled back: its lines would be left over beside those of the offer, and
+    // Chromium would never open its channels.
+    const anew = !link || (link.fresh && link.colliding) || link.isStranger(offer) || link.over;
+    if (anew && !this.#mayBuild(offer)) return;
     if (link?.colliding) this.#yielded = true;
     clock.cancel(this.#keptTimer);
     clock.cancel(this.#answerTimer);
     this.#kept = null;
-    // One that agreed upon nothing yet is better replaced than rolled back: its lines would be left over beside those of the offer, and
-    // Chromium would never open its channels.
-    if (!link || (link.fresh && link.colliding) || link.isStranger(offer) || link.over) link = this.#build();
+    if (anew) link = this.#build();
     if (!link) return;
     try {
       await link.take(offer);
@@ -432,12 +442,26 @@ export class RoomPeer {
     if (this.#state === "shaky") this.#restarting();
   }
 
+  /** Whoever offers from ever new connections must not make us build as many: the newest offer is taken later. @param {Description} offer */
+  #mayBuild(offer) {
+    const { clock } = this.#around;
+    const now = clock.now();
+    this.#anew = this.#anew.filter((at) => now - at < ANEW.ms);
+    if (this.#anew.length < ANEW.offers) {
+      this.#anew.push(now);
+      return true;
+    }
+    this.#anewTimer = clock.after((this.#anew[0] ?? now) + ANEW.ms - now, () => void this.#enqueue(() => this.#offerCame(offer)));
+    return false;
+  }
+
   /** @param {Description} answer */
   async #answerCame(answer) {
     const link = this.#link;
     if (!link) return;
     const outcome = await link.answer(answer);
     if (outcome === "taken") {
+      this.#around.clock.cancel(this.#anewTimer);
       this.#around.clock.cancel(this.#answerTimer);
       this.#around.clock.cancel(this.#keptTimer);
       this.#kept = null;

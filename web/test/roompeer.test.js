@@ -154,6 +154,61 @@ test("a stranger that yields as well is offered anew", async () => {
   assert.equal(bob.connection, connection);
 });
 
+/** Bob, who offers from one connection after another. @param {ReturnType<typeof pair>} pair */
+function restless({ clock, wire, bob, passed }) {
+  wire.lose = () => true;
+  const lines = '[{"mid":"0","kind":"audio","direction":"sendrecv"},{"mid":"1","kind":"video","direction":"sendrecv"}]';
+  /** @param {number} from @param {number} [to] */
+  const offers = async (from, to = from) => {
+    for (let id = from; id <= to; id += 1) {
+      const sdp = `v=0\r\no=- ${id} 1 IN IP4 127.0.0.1\r\na=ice-ufrag:u\r\na=data:true\r\na=lines:${lines}\r\n`;
+      bob.handle({ type: "offer", from: "bob", sdp: { type: "offer", sdp } });
+      await clock.advance(50);
+    }
+  };
+  const answered = () => passed.filter(({ type }) => type === "answer").map(({ sdp }) => sdp.re);
+  return { offers, answered };
+}
+
+test("who offers from ever new connections makes us build some, and the newest later", async () => {
+  const it = pair();
+  const { clock, world, bob } = it;
+  const { offers, answered } = restless(it);
+  await offers(1, 60);
+  assert.equal(world.connections.length, 8);
+  await clock.advance(6_900);
+  assert.equal(world.connections.length, 8);
+  await clock.advance(200);
+  assert.deepEqual([world.connections.length, answered().length, answered().at(-1)], [9, 9, "60 1"]);
+  await offers(61, 80);
+  const { length } = world.connections;
+  bob.close();
+  await clock.advance(7_000);
+  assert.deepEqual([world.connections.length, clock.pending], [length, 0]);
+});
+
+test("an offer that waits for its turn is dropped for any later word", async () => {
+  for (const word of ["offer", "answer"]) {
+    const it = pair();
+    const { clock, world, bob, passed } = it;
+    const { offers, answered } = restless(it);
+    await offers(1, 20);
+    assert.equal(answered().at(-1), "8 1");
+    if (word === "offer") {
+      await offers(8);
+      assert.deepEqual(answered().slice(-2), ["8 1", "8 1"], "one of the connection that there is is taken at once");
+    } else {
+      bob.connection?.restartIce();
+      await clock.advance(100);
+      const { sdp } = passed.findLast(({ type }) => type === "offer").sdp;
+      const [, ours = ""] = /^o=- (\S+ \S+)/m.exec(sdp) ?? [];
+      bob.handle({ type: "answer", from: "bob", sdp: { type: "answer", sdp: sdp.replace(ours, "8 2"), re: ours } });
+    }
+    await clock.advance(10_500);
+    assert.equal(world.connections.length, 8, word);
+  }
+});
+
 test("of two whose answers are slow one yields, and the other waits for it", async () => {
   const { clock, world, bob, ann, assertStand, words } = pair();
   bob.offer();
