@@ -211,7 +211,9 @@ export class Client {
 
   /** Asks for figures while there are some and somebody wants them. */
   #count() {
-    if (WITH_MEDIA.has(this.#state) && this.#events.has("stats")) this.#stats.start();
+    // Nothing else says that another pair carries the sound.
+    const wanted = this.#events.has("stats") || this.#events.has("pair");
+    if (WITH_MEDIA.has(this.#state) && wanted) this.#stats.start();
     else this.#stats.close();
   }
 

@@ -681,7 +681,7 @@ test("what happened before anybody listened is told to the first who does", asyn
   assert.deepEqual(states, ["connecting", "connected"]);
 });
 
-test("the selected pair is told when it changes, and figures while somebody listens", async () => {
+test("the selected pair is told when it changes, and figures, while somebody listens", async () => {
   const rows = (/** @type {string} */ type) => [
     ["T", { type: "transport", selectedCandidatePairId: "P" }],
     ["P", { type: "candidate-pair", localCandidateId: "L", remoteCandidateId: "R" }],
@@ -700,7 +700,8 @@ test("the selected pair is told when it changes, and figures while somebody list
   assert.equal((await it.client.stats())?.path, "direct");
   /** @type {any[][]} */
   const [pairs, reports] = [[], []];
-  it.client.on("pair", (pair) => pairs?.push(pair));
+  const quiet = it.clock.pending;
+  const leave = it.client.on("pair", (pair) => pairs?.push(pair));
   const stop = it.client.on("stats", (report) => reports?.push(report));
   await it.clock.advance(1_000);
   type = "relay";
@@ -711,8 +712,12 @@ test("the selected pair is told when it changes, and figures while somebody list
   ]);
   assert.equal(reports?.length, 3);
   stop();
+  type = "host";
   await it.clock.advance(5_000);
   assert.equal(reports?.length, 3);
+  assert.deepEqual(pairs?.map(({ path }) => path), ["direct", "relay", "direct"], "also to who listens to nothing else");
+  leave();
+  assert.equal(it.clock.pending, quiet, "nobody is asked for nobody");
   it.client.close();
   assert.deepEqual(leftovers(it.world), []);
   assert.equal(await it.client.stats(), null);
