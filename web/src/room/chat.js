@@ -1,6 +1,6 @@
 // The chat as it is seen: lines, what is unread, the field to write in. What others wrote is text and never markup.
 
-import { element, input, make } from "./dom.js";
+import { composes, element, input, make } from "./dom.js";
 import { hue } from "./words.js";
 
 /** @typedef {import("../../sdk/index.js").ChatLine} ChatLine */
@@ -51,8 +51,7 @@ export class Chat {
       this.#submit();
     });
     this.#field.addEventListener("keydown", (event) => {
-      // While an input method composes, Enter chooses a word. Safari says before that key that it composes no more; its code still tells.
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+      if (event.key !== "Enter" || event.shiftKey || composes(event)) return;
       event.preventDefault();
       this.#submit();
     });

@@ -1,6 +1,6 @@
 // The controls at the bottom, the panel that they open, and short messages. It reports what a person wants and does none of it.
 
-import { button, element, make, part, say, stamp } from "./dom.js";
+import { button, composes, element, make, part, say, stamp } from "./dom.js";
 import { toggleWord } from "./words.js";
 
 /** @typedef {"chat" | "voices" | "record" | "details" | "devices"} Pane */
@@ -43,7 +43,7 @@ export class Deck {
     button(document, "panel-close").addEventListener("click", () => this.show(null));
     button(document, "more").addEventListener("click", () => this.#more(button(document, "more").ariaExpanded !== "true"));
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && !event.defaultPrevented) this.#escape();
+      if (event.key === "Escape" && !event.defaultPrevented && !composes(event)) this.#escape();
     });
     document.addEventListener("pointerdown", ({ target }) => {
       const inside = target instanceof Node && (element(document, "extras").contains(target) || button(document, "more").contains(target));

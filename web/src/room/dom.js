@@ -34,6 +34,13 @@ export function say(place, text) {
   if (place.textContent !== text) place.textContent = text;
 }
 
+/**
+ * While an input method composes, keys are its own: Enter chooses a word, Escape gives it up. Safari says before such a key that it composes
+ * no more; its code still tells.
+ * @param {KeyboardEvent} event
+ */
+export const composes = ({ isComposing, keyCode }) => isComposing || keyCode === 229;
+
 /** @param {Document} document @param {string} tag @param {string} name of the class @param {string} [text] */
 export function make(document, tag, name, text = "") {
   const made = document.createElement(tag);
