@@ -25,7 +25,11 @@ export class Meter {
   /** Call it inside a gesture: browsers keep an AudioContext asleep until a person touched the page. */
   wake() {
     if (!this.#Context) return;
-    this.#context ??= new this.#Context();
+    try {
+      this.#context ??= new this.#Context();
+    } catch {
+      return; // too many already: then nothing is measured
+    }
     // iOS also puts it to sleep after a phone call.
     if (this.#context.state !== "running") this.#context.resume().catch(() => {});
     this.#connect();
@@ -59,12 +63,17 @@ export class Meter {
     if (!this.#context || !this.#stream) return;
     if (this.#source?.mediaStream === this.#stream) return;
     this.#source?.disconnect();
-    if (!this.#analyser) {
-      this.#analyser = this.#context.createAnalyser();
-      this.#analyser.fftSize = SPAN;
+    this.#source = null;
+    try {
+      if (!this.#analyser) {
+        this.#analyser = this.#context.createAnalyser();
+        this.#analyser.fftSize = SPAN;
+      }
+      // Never towards `destination`: the audio element plays, this only listens.
+      this.#source = this.#context.createMediaStreamSource(this.#stream);
+      this.#source.connect(this.#analyser);
+    } catch {
+      // What this browser does not measure plays all the same.
     }
-    // Never towards `destination`: the audio element plays, this only listens.
-    this.#source = this.#context.createMediaStreamSource(this.#stream);
-    this.#source.connect(this.#analyser);
   }
 }
