@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use crate::config::{Host, PublicIp};
 
 /// More interfaces than a host has; a bound on sockets, and on the candidates of every answer.
 const MOST: usize = 16;
+/// Between two looks whether the host's addresses are still those of the start.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// One address that media uses.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -50,6 +53,47 @@ fn choose(
     let v6 = renamed(public.v6.map(IpAddr::V6), IpAddr::is_ipv6);
     let loopback = usable.iter().filter(|ip| ip.is_loopback()).map(|ip| MediaAddress { bound: *ip, advertised: *ip });
     v4.into_iter().chain(v6).take(MOST).chain(loopback).collect()
+}
+
+/// Tells the log when the host has lost an address of the start, or got its first one that others reach: sockets stay where they were bound.
+pub async fn watch(host: Host, public: PublicIp, start: Vec<MediaAddress>) {
+    let mut told = Change::default();
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Ok(now) = media_addresses(host, &public) else { continue };
+        let change = Change::between(&start, &now);
+        if change == told {
+            continue;
+        }
+        let Change { gone, new } = &change;
+        if change.matters(&start) {
+            tracing::warn!(?gone, ?new, "the host's addresses changed: media uses those of the start until a restart");
+        } else if told.matters(&start) {
+            tracing::info!("the host's addresses are those of the start again");
+        }
+        told = change;
+    }
+}
+
+/// What became of a host's addresses.
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Change {
+    gone: Vec<IpAddr>,
+    new: Vec<IpAddr>,
+}
+
+impl Change {
+    fn between(start: &[MediaAddress], now: &[MediaAddress]) -> Self {
+        let less = |all: &[MediaAddress], others: &[MediaAddress]| {
+            all.iter().filter(|one| !others.contains(one)).map(|one| one.bound).collect()
+        };
+        Self { gone: less(start, now), new: less(now, start) }
+    }
+
+    /// One address more is nothing to those who have some that others reach.
+    fn matters(&self, start: &[MediaAddress]) -> bool {
+        !self.gone.is_empty() || !self.new.is_empty() && start.iter().all(|one| one.bound.is_loopback())
+    }
 }
 
 /// Candidates of a session whose client came from `client`: loopback ones only for a client on this machine.
@@ -129,6 +173,26 @@ mod tests {
     fn a_public_address_stands_for_its_family() {
         let public = PublicIp { v4: Some("203.0.113.9".parse().unwrap()), v6: None };
         assert_eq!(chosen(&OWN, "::", &public), ["10.0.0.2=203.0.113.9", "2001:db8::2", "127.0.0.1", "::1"]);
+    }
+
+    #[test]
+    fn what_matters_of_a_change_is_what_media_loses_or_never_had() {
+        let all = |own: &[&str]| -> Vec<_> {
+            own.iter().map(|text| MediaAddress { bound: ip(text), advertised: ip(text) }).collect()
+        };
+        for (start, now, gone, new, matters) in [
+            (&["10.0.0.2", "::1"][..], &["10.0.0.2", "::1"][..], &[][..], &[][..], false),
+            (&["10.0.0.2", "::1"], &["10.0.0.2", "10.0.0.3", "::1"], &[], &["10.0.0.3"], false),
+            (&["10.0.0.2", "::1"], &["10.0.0.3", "::1"], &["10.0.0.2"], &["10.0.0.3"], true),
+            (&["10.0.0.2", "::1"], &["::1"], &["10.0.0.2"], &[], true),
+            (&["::1"], &["10.0.0.2", "::1"], &[], &["10.0.0.2"], true),
+        ] {
+            let (start, now) = (all(start), all(now));
+            let change = Change::between(&start, &now);
+            let told = (change.gone.clone(), change.new.clone());
+            let ips = |texts: &[&str]| texts.iter().map(|text| ip(text)).collect::<Vec<_>>();
+            assert_eq!((told, change.matters(&start)), ((ips(gone), ips(new)), matters), "{start:?} {now:?}");
+        }
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::wire::ids::WorkerId;
 use crate::wire::media::AudioTurn;
 use crate::wire::signal::VoiceCard;
 
-use super::addresses::{MediaAddress, lan_address, media_addresses};
+use super::addresses::{MediaAddress, lan_address, media_addresses, watch as watch_addresses};
 use super::audio::AudioEngine;
 use super::banner::banner;
 use super::capacity::{Capacity, Directory};
@@ -171,6 +171,7 @@ impl Server {
             rtp_ports: RtpPorts::new(&addresses, [Some(media_port), relay_port].into_iter().flatten().collect(), ours),
             turn: outside_turn(config, &ice_servers, &serving, clock),
         };
+        actix::spawn(watch_addresses(config.host, config.public_ip, addresses));
         let mut workers = Vec::with_capacity(sockets.len());
         let relay_sockets = relay_sockets.into_iter().chain(std::iter::repeat_with(Vec::new));
         let sockets = sockets.into_iter().zip(relay_sockets).map(|(media, relay)| Sockets { media, relay });
