@@ -93,6 +93,8 @@ pub async fn run(args: &LoadArgs) -> Result<Report, LoadError> {
     tokio::time::sleep_until(ramped.into()).await;
     let measured_from = clock.now();
     let settled = args.pid.and_then(process::usage);
+    // Those whose joins were paid for by then.
+    let ramped_in = lock().joined();
     let mut asked = args.listeners.get();
     let mut seconds = Seconds::new(settled.map(|totals| totals.cpu()), lock().gaps().clone());
     let mut looked = measured_from;
@@ -141,7 +143,7 @@ pub async fn run(args: &LoadArgs) -> Result<Report, LoadError> {
     }
     // With sound, those who have joined already would be paid for too.
     if let (true, Some((settled, before))) = (args.silent, settled.zip(before)) {
-        report.server_cpu_ms_per_join = Some(settled.since(&before, ramped - begun).per_join(heard.joined()));
+        report.server_cpu_ms_per_join = Some(settled.since(&before, ramped - begun).per_join(ramped_in));
     }
     Ok(report)
 }
