@@ -152,8 +152,8 @@ impl Listener {
             };
             let took = at.map_err(|_| ListenerError::NoAnswer)?.saturating_duration_since(begun);
             self.heard.lock().unwrap_or_else(PoisonError::into_inner).join(took);
-            let _ = started.set(self.clock.wall());
             if let Some(voice) = &self.target.voice {
+                let _ = started.set(self.clock.wall());
                 say(&mut ws, &json!({"type": "start", "voice_id": voice})).await?;
             }
             loop {

@@ -57,7 +57,7 @@ pub struct Peer {
     pub relayed: Option<Relayed>,
     /// Answered, not connected yet.
     pub caller: Caller,
-    /// When `start` was said.
+    /// When `start` was said; never where no voice is wanted.
     pub started: Arc<OnceLock<SystemTime>>,
     /// Told when media is connected.
     pub connected: oneshot::Sender<Instant>,
@@ -67,12 +67,14 @@ pub struct Peer {
 
 enum Order {
     Add(Box<Peer>, oneshot::Sender<usize>),
-    Remove(usize),
-    Stop,
+    /// When it was given, in wall time: what does not come after that is not missed.
+    Remove(usize, Duration),
+    Stop(Duration),
 }
 
 /// The thread that listens.
 pub struct Pump {
+    clock: Clock,
     orders: Sender<Order>,
     bell: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
@@ -110,7 +112,7 @@ impl Pump {
             control: nix::cmsg_space!(TimeSpec),
         };
         let thread = thread::Builder::new().name("voxcast-load".into()).spawn(move || room.run())?;
-        Ok(Self { orders, bell, thread: Some(thread) })
+        Ok(Self { clock, orders, bell, thread: Some(thread) })
     }
 
     /// Hands a listener over; returns its place.
@@ -125,7 +127,7 @@ impl Pump {
 
     /// A listener leaves, with a goodbye.
     pub fn remove(&self, place: usize) {
-        self.order(Order::Remove(place));
+        self.order(Order::Remove(place, wall(self.clock.wall())));
     }
 
     fn order(&self, order: Order) {
@@ -138,7 +140,7 @@ impl Pump {
 
 impl Drop for Pump {
     fn drop(&mut self) {
-        self.order(Order::Stop);
+        self.order(Order::Stop(wall(self.clock.wall())));
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -182,6 +184,8 @@ struct Ear {
     ssrc: Option<u32>,
     /// The newest extended sequence number, and when it came.
     last: Option<(u64, Duration)>,
+    /// Which of the 64 numbers up to that one are counted as lost; its own is the lowest bit.
+    lost: u64,
     decoder: Option<opus::Decoder>,
     decoded: u64,
 }
@@ -211,7 +215,9 @@ impl Room {
             let now = self.clock.now();
             for event in &events[..count] {
                 match usize::try_from(event.data()) {
-                    Ok(place) if event.data() != ORDERS => self.read(place, now, &mut heard),
+                    Ok(place) if event.data() != ORDERS => {
+                        self.read(place, now, &mut heard);
+                    }
                     _ => {
                         let _ = self.bell.read();
                         if self.orders(now, &mut heard).is_break() {
@@ -247,11 +253,11 @@ impl Room {
                     }
                     Err(error) => tracing::warn!(%error, "load client"),
                 },
-                Order::Remove(place) => self.remove(place, now),
-                Order::Stop => {
+                Order::Remove(place, at) => self.remove(place, (now, at), heard),
+                Order::Stop(at) => {
                     let places: Vec<_> = self.seats.iter().map(|(place, _)| place).collect();
                     for place in places {
-                        self.remove(place, now);
+                        self.remove(place, (now, at), heard);
                     }
                     return std::ops::ControlFlow::Break(());
                 }
@@ -274,8 +280,11 @@ impl Room {
         Ok(place)
     }
 
-    fn remove(&mut self, place: usize, now: Instant) {
+    fn remove(&mut self, place: usize, (now, at): (Instant, Duration), heard: &mut Heard) {
+        // What has come and was not read yet is not lost.
+        while self.read(place, now, heard) {}
         if let Some(mut seat) = self.seats.try_remove(place) {
+            seat.ear.end(at, self.window, seat.peer.started.get(), heard);
             let Peer { socket, relayed, caller, .. } = &mut seat.peer;
             caller.close();
             let goodbye = caller.run(now, |effect| {
@@ -293,9 +302,9 @@ impl Room {
         }
     }
 
-    /// Takes one datagram of a listener; the system tells again when there are more.
-    fn read(&mut self, place: usize, now: Instant, heard: &mut Heard) {
-        let Some(seat) = self.seats.get_mut(place) else { return };
+    /// Takes one datagram of a listener, if there is one; the system tells again when there are more.
+    fn read(&mut self, place: usize, now: Instant, heard: &mut Heard) -> bool {
+        let Some(seat) = self.seats.get_mut(place) else { return false };
         let mut slices = [IoSliceMut::new(&mut self.buffer)];
         let received = recvmsg::<SockaddrStorage>(
             seat.peer.socket.as_raw_fd(),
@@ -304,7 +313,7 @@ impl Room {
             MsgFlags::MSG_DONTWAIT,
         );
         // Errors of a UDP socket are of datagrams that went out before.
-        let Ok(message) = received else { return };
+        let Ok(message) = received else { return false };
         let stamp = message.cmsgs().ok().and_then(|mut messages| {
             messages.find_map(|message| match message {
                 ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
@@ -313,7 +322,7 @@ impl Room {
         });
         let (source, length) = (message.address.and_then(address), message.bytes);
         let bytes = &self.buffer[..length];
-        let Some(source) = source else { return };
+        let Some(source) = source else { return true };
         // All that is much comes by the channel.
         let opened = seat.peer.relayed.as_ref().map(|relayed| relayed.open(bytes));
         let (source, bytes) = match opened {
@@ -324,7 +333,8 @@ impl Room {
                 if let Some(relayed) = relayed {
                     relayed.receive(bytes, now, &mut |peer, data| drop(caller.receive(peer, *local, data, now)));
                 }
-                return self.advance(place, now, heard);
+                self.advance(place, now, heard);
+                return true;
             }
         };
         if classify(bytes) == Class::Rtp {
@@ -335,12 +345,13 @@ impl Room {
             let stamp = stamp.unwrap_or_else(|| wall(self.clock.wall()));
             let feed = seat.ear.hear(bytes, stamp, self.window, seat.peer.started.get(), heard);
             if !feed {
-                return;
+                return true;
             }
         }
         // Bytes that are none of WebRTC's are nothing to a listener either.
         drop(seat.peer.caller.receive(source, seat.local, bytes, now));
         self.advance(place, now, heard);
+        true
     }
 
     /// Runs a peer connection until it waits.
@@ -415,15 +426,29 @@ impl Ear {
             return true;
         };
         let extended = extend(before, seq);
+        let distance = u32::try_from(extended.abs_diff(before)).unwrap_or(u32::MAX);
+        let bit = 1_u64.checked_shl(distance).unwrap_or(0);
         if extended <= before {
-            heard.late();
+            let found = self.lost & bit != 0;
+            self.lost &= !bit;
+            heard.late(found);
             return self.decoder.is_some();
         }
+        self.lost = self.lost.checked_shl(distance).unwrap_or(0);
         if stamp >= from && stamp < until {
             heard.packet(stamp.saturating_sub(at), extended - before - 1);
+            // All between the two.
+            self.lost |= bit.wrapping_sub(1) & !1;
         }
         self.last = Some((extended, stamp));
         self.decoder.is_some() || extended.is_multiple_of(FED)
+    }
+
+    /// Counts what should have been heard since the last packet, up to the end of the window or until `now`.
+    fn end(&self, now: Duration, (from, until): (Duration, Duration), started: Option<&SystemTime>, heard: &mut Heard) {
+        let Some(started) = started else { return };
+        let since = self.last.map_or_else(|| wall(*started), |(_, at)| at).max(from);
+        heard.ended(now.min(until).saturating_sub(since));
     }
 
     /// Decodes what was decrypted, if this listener does.
@@ -457,6 +482,7 @@ pub(super) fn wall(time: SystemTime) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::caller::CallerHost;
 
     #[test]
     fn sequence_numbers_go_on_across_their_end() {
@@ -487,10 +513,78 @@ mod tests {
             fed += u32::from(ear.hear(&packet(number.wrapping_sub(3)), stamp, window, Some(&started), &mut heard));
         }
         assert!((4..=6).contains(&fed), "the first, and one in fifty: {fed}");
-        let late = ear.hear(&packet(90), Duration::from_secs(15), window, Some(&started), &mut heard);
-        assert!(!late);
+        let mut lost = |ear: &mut Ear, seq, seconds| {
+            assert!(!ear.hear(&packet(seq), Duration::from_secs(seconds), window, Some(&started), &mut heard));
+            let report = super::super::Report::new(1, Duration::from_secs(10), &heard);
+            (report.packets, report.lost, report.late)
+        };
+        assert_eq!(lost(&mut ear, 90, 15), (198, 1, 1), "it came twice");
+        assert_eq!(lost(&mut ear, 97, 15), (198, 1, 2), "it is missing, but that was too long ago");
+        assert_eq!(lost(&mut ear, 199, 15), (199, 3, 2), "198 and 197 are missing");
+        assert_eq!(lost(&mut ear, 198, 15), (199, 2, 3));
+        assert_eq!(lost(&mut ear, 198, 15), (199, 2, 4), "it is found once");
+        assert_eq!(lost(&mut ear, 199, 15), (199, 2, 5));
+        assert_eq!(lost(&mut ear, 202, 25), (199, 2, 5), "after the window nothing counts");
+        assert_eq!(lost(&mut ear, 201, 25), (199, 2, 6));
+        assert_eq!(lost(&mut ear, 197, 25), (199, 1, 7), "but what was missing in it may still come");
         let report = super::super::Report::new(1, Duration::from_secs(10), &heard);
-        assert_eq!((report.packets, report.lost, report.late), (198, 0, 1));
         assert!((report.first_packet_ms[0] - 10.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn who_falls_silent_loses_what_the_others_hear() {
+        let window = (Duration::from_secs(10), Duration::from_secs(20));
+        let lost = |ear: &Ear, started: Option<u64>, end| {
+            let mut heard = Heard::default();
+            let started = started.map(|started| UNIX_EPOCH + Duration::from_secs(started));
+            ear.end(Duration::from_millis(end), window, started.as_ref(), &mut heard);
+            super::super::Report::new(1, Duration::from_secs(10), &heard).lost
+        };
+        let heard_at = |millis| Ear { last: Some((1 << 16, Duration::from_millis(millis))), ..Ear::default() };
+        assert_eq!(lost(&heard_at(15_000), Some(1), 18_000), 150, "it left before the end");
+        assert_eq!(lost(&heard_at(15_000), Some(1), 30_000), 250, "what is after the window does not count");
+        assert_eq!(lost(&heard_at(5_000), Some(1), 30_000), 500, "nor what is before it");
+        assert_eq!(lost(&heard_at(19_801), Some(1), 30_000), 0, "something is under way at every moment");
+        assert_eq!(lost(&heard_at(25_000), Some(1), 30_000), 0);
+        assert_eq!(lost(&heard_at(5_000), Some(1), 9_000), 0);
+        assert_eq!(lost(&Ear::default(), Some(1), 30_000), 500, "it never heard anything");
+        assert_eq!(lost(&Ear::default(), Some(16), 30_000), 200);
+        assert_eq!(lost(&Ear::default(), None, 30_000), 0, "it asked for nothing");
+    }
+
+    #[test]
+    fn whoever_leaves_is_read_to_the_end_and_then_counted() {
+        let now = wall(Clock.wall());
+        let (from, until) = (now.saturating_sub(Duration::from_secs(10)), now + Duration::from_secs(100));
+        // Listens; started; hears so many packets.
+        let run = |started: bool, count: u16| {
+            let heard = Arc::new(Mutex::new(Heard::default()));
+            let pump = Pump::start(Clock, heard.clone(), from, until).expect("the system has a thread");
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+            socket.set_nonblocking(true).expect("it can");
+            let local = socket.local_addr().expect("bound");
+            let server = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+            for number in 0..count {
+                server.send_to(&packet(number), local).expect("loopback takes it");
+            }
+            let end = wall(Clock.wall());
+            let (caller, _) = Caller::listener(&CallerHost::default(), local, Clock.now());
+            let said = Arc::new(OnceLock::new());
+            if started {
+                said.set(UNIX_EPOCH + from).expect("once");
+            }
+            let ((connected, _), (ended, _)) = (oneshot::channel(), oneshot::channel());
+            let peer = Peer { socket, relayed: None, caller, started: said, connected, ended };
+            let place = actix::System::new().block_on(pump.add(peer)).expect("the thread runs");
+            pump.order(Order::Remove(place, end));
+            drop(pump);
+            let heard = heard.lock().expect("nobody panicked");
+            let report = super::super::Report::new(1, Duration::from_secs(10), &heard);
+            (report.packets, report.lost)
+        };
+        let (packets, lost) = run(true, 0);
+        assert!(packets == 0 && (500..600).contains(&lost), "{lost}");
+        assert_eq!(run(true, 40), (39, 0), "the first one is no gap, and what comes after the end is not missed");
+        assert_eq!(run(false, 0), (0, 0));
     }
 }

@@ -14,6 +14,8 @@ const FRAME: u64 = 20_000;
 const STEP: u64 = 10;
 /// Gap errors of 200 ms and more are counted together.
 const STEPS: usize = 20_000;
+/// Who has heard nothing for less than this when it ends waits for what is under way, and has lost nothing.
+const UNDER_WAY: Duration = Duration::from_millis(200);
 
 /// Counts of all listeners.
 #[derive(Clone, Debug, Default)]
@@ -105,10 +107,17 @@ impl Heard {
         self.lost += lost;
     }
 
-    /// A packet came out of order, or twice.
-    pub fn late(&mut self) {
+    /// A packet came out of order, or twice; `found` when it was counted as lost before.
+    pub fn late(&mut self, found: bool) {
         self.late += 1;
-        self.lost = self.lost.saturating_sub(1);
+        self.lost = self.lost.saturating_sub(u64::from(found));
+    }
+
+    /// A listener ends that should have heard something for so long, and has not.
+    pub fn ended(&mut self, silence: Duration) {
+        if silence >= UNDER_WAY {
+            self.lost += u64::try_from(silence.as_micros()).unwrap_or(u64::MAX) / FRAME;
+        }
     }
 
     /// A decoded frame held no sound.
@@ -172,7 +181,7 @@ pub struct Report {
     pub packets: u64,
     /// Packets that should have come.
     pub expected: u64,
-    /// Sequence numbers that never came.
+    /// Sequence numbers that never came, and frames of the time in which listeners heard nothing any more.
     pub lost: u64,
     /// Packets out of order or twice.
     pub late: u64,
@@ -331,8 +340,15 @@ mod tests {
         assert!((report.gap_error_ms[0] - 0.01).abs() < 1e-9, "{report:?}");
         assert!((report.gap_error_ms[1] - 1.01).abs() < 1e-9, "{report:?}");
         assert!((report.gap_error_ms[3] - 3.0).abs() < 1e-9, "{report:?}");
-        heard.late();
-        assert_eq!(Report::new(2, Duration::from_secs(2), &heard).lost, 0);
+        let lost = |heard: &Heard| Report::new(2, Duration::from_secs(2), heard).lost;
+        heard.late(false);
+        assert_eq!(lost(&heard), 1, "it came twice");
+        heard.late(true);
+        assert_eq!(lost(&heard), 0);
+        heard.ended(Duration::from_millis(199));
+        assert_eq!(lost(&heard), 0, "it is under way");
+        heard.ended(Duration::from_millis(1_019));
+        assert_eq!(lost(&heard), 50);
     }
 
     #[test]
