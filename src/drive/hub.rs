@@ -13,6 +13,7 @@ use slab::Slab;
 use str0m::net::{Protocol, Transmit};
 use tokio::sync::{Notify, oneshot};
 
+use crate::audio::pace::MAX_BURST;
 use crate::engine::deadline::{Beat, DeadlineQueue};
 use crate::engine::demux::{Demux, DropReason, Path, Transport};
 use crate::engine::joins::JoinQueue;
@@ -338,9 +339,18 @@ impl Hub {
         self.turned.notify_one();
     }
 
-    /// The turn that is to be played to all before any other.
+    /// The turn that is to be played to all before any other. What is behind by more than may leave at once is skipped.
     pub fn oldest_turn(&self) -> Option<Arc<AudioTurn>> {
-        self.turns.borrow().front().map(|play| play.turn.clone())
+        let mut turns = self.turns.borrow_mut();
+        while let Some(Play { turn, under_way }) = turns.front() {
+            if under_way.load(Ordering::Acquire) as u64 <= MAX_BURST {
+                return Some(turn.clone());
+            }
+            under_way.fetch_sub(1, Ordering::AcqRel);
+            self.metrics.turn_skipped();
+            turns.pop_front();
+        }
+        None
     }
 
     /// The oldest turn, which began to be played at `began`, has been played to all.

@@ -345,6 +345,8 @@ impl Seat {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use actix::prelude::*;
@@ -359,6 +361,7 @@ mod tests {
     use crate::drive::reflexive::Outside;
     use crate::drive::rtp_ports::RtpPorts;
     use crate::drive::session::Attach;
+    use crate::drive::worker::Play;
     use crate::engine::session::{Model, Profile};
     use crate::tests::client::{chromium_listener, offer};
     use crate::tests::net::host;
@@ -449,6 +452,35 @@ mod tests {
         assert!(hub.gathers_until().is_some(), "{}", hub.sessions.borrow().len());
         crowd[1].seat.borrow_mut().end();
         assert_eq!((hub.sessions.borrow().len(), hub.gathers_until()), (127, None));
+    }
+
+    #[actix::test]
+    async fn after_a_stall_three_turns_are_played_and_the_older_ones_skipped() {
+        let audio = AudioEngine::start(Clock, Box::new(|_, _| {})).expect("the audio threads start");
+        let (metrics, registry) = Metrics::new();
+        let (hub, _) = hub(&audio, metrics);
+        let under_way = Arc::new(AtomicUsize::new(0));
+        let come = |times: std::ops::RangeInclusive<u64>| {
+            for time in times {
+                under_way.fetch_add(1, Ordering::AcqRel);
+                let silence = [(); 2].map(|()| Frame::Whole([0xf8, 0xff, 0xfe].into()));
+                let turn = Arc::new(AudioTurn { time: MediaTime(time), silence, taps: Vec::new() });
+                hub.turn_comes(Play { turn, under_way: under_way.clone() });
+            }
+        };
+        let played = || {
+            let turns = std::iter::from_fn(|| hub.oldest_turn().inspect(|_| hub.turn_ends(Clock.now())));
+            turns.map(|turn| turn.time.0).collect::<Vec<_>>()
+        };
+        come(1..=3);
+        assert_eq!(played(), [1, 2, 3], "so many may leave at once");
+        come(4..=11);
+        assert_eq!((played(), under_way.load(Ordering::Acquire)), (vec![9, 10, 11], 0));
+        // Those that are still on their way to the worker are newer, and count too.
+        under_way.fetch_add(2, Ordering::AcqRel);
+        come(12..=13);
+        assert_eq!((played(), under_way.load(Ordering::Acquire)), (vec![13], 2));
+        assert!(render(&registry).contains("turns_skipped_total 6\n"), "{}", render(&registry));
     }
 
     #[actix::test]

@@ -28,8 +28,9 @@ pub struct PlayoutPacket {
     pub payload: Payload,
 }
 
-/// A fade that has not come after so many turns was lost on the way, with its turn: it is asked for anew.
-const LOST: u8 = 3;
+/// A fade that has not come after so many turns more was lost on the way, with its turn: it is asked for anew. A worker that stalled plays
+/// three turns and skips those before them, and there may be no other for long.
+const LOST: u8 = 2;
 /// Silent frames sent at most while a voice warms up after a switch: five turns, 100 ms.
 const BRIDGE: u8 = 5;
 
@@ -562,13 +563,21 @@ mod tests {
         let (mut booth, mut playout) = (Booth::default(), Playout::new([0; 6]));
         start(&mut booth, &mut playout, LOW);
         booth.fading.clear();
-        assert_eq!(booth.story(&mut playout, 7), "- - - - in0! on0 on0");
+        assert_eq!(booth.story(&mut playout, 7), "- - - in0! on0 on0 on0");
         stop(&mut booth, &mut playout);
         // Somebody else still listens, so that the voice stays on.
         booth.hear(AudienceNote::Join(LOW.into()));
         booth.fading.clear();
-        assert_eq!(booth.story(&mut playout, 7), "on0 on0 on0 on0 out0 quiet -");
+        assert_eq!(booth.story(&mut playout, 7), "on0 on0 on0 out0 quiet - -");
         assert_eq!(booth.listeners[&LOW.into()], 1);
+        // Nobody else listens any more, and three turns are all that come after those that were skipped.
+        start(&mut booth, &mut playout, LOW);
+        assert_eq!(booth.story(&mut playout, 2), "in0 on0");
+        booth.hear(AudienceNote::Abandon(LOW.into()));
+        start(&mut booth, &mut playout, HIGH);
+        booth.fading.clear();
+        assert_eq!(booth.story(&mut playout, 3), "- - quiet");
+        assert_eq!(booth.story(&mut playout, 2), "in1 on1");
     }
 
     #[test]
