@@ -259,15 +259,16 @@ impl std::ops::Deref for Contents {
     }
 }
 
-/// A worker's connections, by their peer's address.
+/// A worker's connections, by their peer's address: one for each of ours that it has reached. Two computers behind one NAT may have the same.
 #[derive(Debug, Default)]
-pub struct Connections(RefCell<HashMap<SocketAddr, Rc<Connection>>>);
+pub struct Connections(RefCell<HashMap<SocketAddr, Vec<Rc<Connection>>>>);
 
 impl Connections {
     /// Puts a datagram on its connection's end.
     pub fn push(&self, transmit: Transmit, metrics: &Metrics, now: Instant) {
         let connections = self.0.borrow();
-        let connection = connections.get(&transmit.destination).filter(|known| known.destination == transmit.source);
+        let mut known = connections.get(&transmit.destination).into_iter().flatten();
+        let connection = known.find(|known| known.destination == transmit.source);
         let Some(connection) = connection else { return metrics.unsent("no_connection") };
         let mut stream = connection.stream.borrow_mut();
         if stream.push(Contents(transmit.contents), now) {
@@ -276,24 +277,34 @@ impl Connections {
         count_skipped(&mut stream, metrics);
     }
 
-    /// Ends the connection of this peer, if there is one.
+    /// Ends what this peer has.
     pub fn end(&self, remote: SocketAddr) {
-        if let Some(connection) = self.0.borrow().get(&remote) {
-            connection.end();
-        }
+        self.0.borrow().get(&remote).into_iter().flatten().for_each(|connection| connection.end());
     }
 
-    fn insert(&self, remote: SocketAddr, connection: Rc<Connection>) {
-        if let Some(old) = self.0.borrow_mut().insert(remote, connection) {
-            old.end();
+    /// Takes a connection in the place of one between the same addresses, which is of the past; returns whether it does. A session's
+    /// datagrams are told apart by the peer's address alone, so that its peer has no second connection to another address of ours.
+    fn insert(&self, connection: &Rc<Connection>) -> bool {
+        let mut connections = self.0.borrow_mut();
+        let known = connections.entry(connection.remote).or_default();
+        if connection.service == Service::Media && known.iter().any(|known| known.destination != connection.destination)
+        {
+            return false;
         }
+        known.extract_if(.., |known| known.destination == connection.destination).for_each(|old| old.end());
+        known.push(connection.clone());
+        true
     }
 
     /// Forgets a connection; returns whether it was still its peer's, and not replaced by another.
-    fn remove(&self, remote: SocketAddr, connection: &Rc<Connection>) -> bool {
+    fn remove(&self, connection: &Rc<Connection>) -> bool {
         let mut connections = self.0.borrow_mut();
-        let last = connections.get(&remote).is_some_and(|known| Rc::ptr_eq(known, connection));
-        last && connections.remove(&remote).is_some()
+        let Some(known) = connections.get_mut(&connection.remote) else { return false };
+        let last = known.extract_if(.., |known| Rc::ptr_eq(known, connection)).count() > 0;
+        if known.is_empty() {
+            connections.remove(&connection.remote);
+        }
+        last
     }
 }
 
@@ -370,10 +381,12 @@ pub async fn carry(hub: Rc<Hub>, arrival: Arrival) {
         woken: Notify::new(),
         over: Cell::new(false),
     });
-    connections.insert(remote, connection.clone());
+    if !connections.insert(&connection) {
+        return hub.metrics.tcp_closed(End::Dropped(DropReason::Refused).name());
+    }
     hub.metrics.tcp_connection(1);
     let Err(end) = serve(&hub, &socket, &connection, first).await;
-    let last = connections.remove(remote, &connection);
+    let last = connections.remove(&connection);
     if let (true, Service::Relay, Some(relay)) = (last, service, &hub.relay) {
         relay.borrow_mut().disconnected(connection.client());
     }
@@ -579,5 +592,53 @@ impl io::Write for Sending<'_> {
 fn count_skipped(stream: &mut Stream<Contents>, metrics: &Metrics) {
     for _ in 0..stream.take_skipped() {
         metrics.unsent("too_old");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use str0m::net::Protocol;
+
+    use super::*;
+
+    fn connection(service: Service, remote: SocketAddr, destination: SocketAddr) -> Rc<Connection> {
+        Rc::new(Connection {
+            service,
+            remote,
+            destination,
+            coat: RefCell::new(Coat::Plain),
+            stream: RefCell::new(Stream::new(Framing::Ice, BytesMut::new(), Clock.now())),
+            woken: Notify::new(),
+            over: Cell::new(false),
+        })
+    }
+
+    #[test]
+    fn one_peer_at_two_of_our_addresses_has_two_connections_to_the_relay_and_one_to_the_media_port() {
+        let remote = SocketAddr::from(([192, 0, 2, 1], 50_000));
+        let ours = [3478, 5349].map(|port| SocketAddr::from(([192, 0, 2, 2], port)));
+        let (connections, metrics) = (Connections::default(), Metrics::new().0);
+        let reaches = |connection: &Connection| {
+            let contents = vec![0; 20].into();
+            let source = connection.destination;
+            let transmit = Transmit { proto: Protocol::Tcp, source, destination: remote, contents };
+            connections.push(transmit, &metrics, Clock.now());
+            !connection.over.get() && connection.stream.borrow().is_waiting()
+        };
+        let both = ours.map(|own| connection(Service::Relay, remote, own));
+        assert!(both.iter().all(|each| connections.insert(each)) && both.iter().all(|each| reaches(each)));
+        let newer = connection(Service::Relay, remote, ours[0]);
+        assert!(connections.insert(&newer) && both[0].over.get() && !connections.remove(&both[0]));
+        assert!(reaches(&newer) && reaches(&both[1]), "a newer one ends that of the same addresses and no other");
+        connections.end(remote);
+        assert!(newer.over.get() && both[1].over.get());
+        assert!([&newer, &both[1]].into_iter().all(|each| connections.remove(each)));
+        assert!(connections.0.borrow().is_empty());
+
+        let both = ours.map(|own| connection(Service::Media, remote, own));
+        assert!(connections.insert(&both[0]) && !connections.insert(&both[1]), "a session could not tell them apart");
+        assert!(reaches(&both[0]) && !reaches(&both[1]));
+        let newer = connection(Service::Media, remote, ours[0]);
+        assert!(connections.insert(&newer) && both[0].over.get() && reaches(&newer));
     }
 }
