@@ -53,6 +53,9 @@ const EAGER: Duration = Duration::from_millis(5);
 /// read, which is more at one time than at another.
 pub const AFTER_TURN: Duration = Duration::from_millis(2);
 
+/// So long after the last word between two clients of the relay the next one is expected any moment.
+const TALK: Duration = Duration::from_secs(1);
+
 /// What a worker shares with the rest of the process.
 #[derive(Clone, Debug)]
 pub struct Common {
@@ -189,6 +192,8 @@ pub struct Hub {
     /// Sessions that wait for an answer.
     waiting: Cell<usize>,
     crowded: Cell<bool>,
+    /// When something went from one client of the relay to another.
+    passed: Cell<Option<Instant>>,
     outbox: RefCell<Outbox>,
     directory: Directory,
     post: Post,
@@ -247,6 +252,7 @@ impl Hub {
             eager: Beat::new(beat, EAGER),
             waiting: Cell::new(0),
             crowded: Cell::new(false),
+            passed: Cell::default(),
             outbox: RefCell::new(Outbox::new(&all, metrics.clone())),
             directory,
             post,
@@ -476,6 +482,18 @@ impl Hub {
         let crowded = self.sessions.borrow().len() >= enough;
         self.crowded.set(crowded);
         crowded.then(|| self.beat(false).after(self.clock.now()))
+    }
+
+    /// The same of what comes to the relay: checks and reports may wait, and what its clients say to each other may not.
+    #[must_use]
+    pub fn relay_gathers_until(&self) -> Option<Instant> {
+        let talk = |passed| self.clock.now().saturating_duration_since(passed) < TALK;
+        self.gathers_until().filter(|_| !self.passed.get().is_some_and(talk))
+    }
+
+    /// Something went from one client of the relay to another.
+    pub fn passes(&self, now: Instant) {
+        self.passed.set(Some(now));
     }
 
     /// Takes a session whose deadline has come.

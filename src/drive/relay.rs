@@ -26,7 +26,7 @@ pub async fn read(hub: Rc<Hub>, socket: Arc<MediaSocket>) {
     socket
         .read_on(
             &mut inbox,
-            || hub.gathers_until(),
+            || hub.relay_gathers_until(),
             |remote, bytes: Option<&[u8]>| {
                 let client = Client { leg: Leg::Udp, remote, local };
                 let done = bytes.ok_or(RelayDrop::Garbage).and_then(|bytes| receive(&hub, client, bytes));
@@ -62,7 +62,7 @@ pub fn receive(hub: &Hub, client: Client, bytes: &[u8]) -> Result<(), RelayDrop>
     // Only now: whoever gets it may answer at once.
     if let Some((from, to, bytes)) = passed {
         if is_virtual(to.ip()) {
-            return deliver(hub, to, from, &bytes);
+            return deliver(hub, to, from, &bytes).inspect(|()| hub.passes(hub.clock.now()));
         }
         let path = Path { transport: Transport::Udp, remote: from };
         if let Err(reason) = take(hub, path, to, Some(&bytes)) {

@@ -345,6 +345,7 @@ impl Seat {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
@@ -354,15 +355,20 @@ mod tests {
     use super::*;
     use crate::drive::audio::AudioEngine;
     use crate::drive::capacity::{Capacity, Directory};
-    use crate::drive::clock::Clock;
+    use crate::drive::clock::{Clock, entropy};
     use crate::drive::hub::{AFTER_TURN, Common, Resident};
     use crate::drive::metrics::{Metrics, render};
     use crate::drive::post::Post;
     use crate::drive::reflexive::Outside;
+    use crate::drive::relay;
     use crate::drive::rtp_ports::RtpPorts;
     use crate::drive::session::Attach;
     use crate::drive::worker::Play;
+    use crate::engine::credentials::TurnSecret;
+    use crate::engine::host::Hmac;
+    use crate::engine::relay::{Client, Leg, Nonces, Plan, Registry, RelayDrop, RelayEffect, RelayParts};
     use crate::engine::session::{Model, Profile};
+    use crate::engine::turn::{Client as TurnClient, Protocol as _, ProtocolEvent, TurnServer};
     use crate::tests::client::{chromium_listener, offer};
     use crate::tests::net::host;
     use crate::wire::media::Frame;
@@ -370,6 +376,11 @@ mod tests {
 
     /// A worker's shared state, without sockets.
     fn hub(audio: &AudioEngine, metrics: Metrics) -> (Rc<Hub>, Capacity) {
+        hub_with(audio, metrics, None)
+    }
+
+    /// The same, with a relay.
+    fn hub_with(audio: &AudioEngine, metrics: Metrics, relay: Option<RelayParts>) -> (Rc<Hub>, Capacity) {
         let capacity = Capacity::new(1_000, 1);
         let (post, mut boxes) = Post::new(1);
         let common = Common {
@@ -379,7 +390,7 @@ mod tests {
             capacity: capacity.clone(),
             directory: Directory::default(),
             post,
-            relay: None,
+            relay,
             outside: Outside::new(&[], Vec::new()),
             rtp_ports: RtpPorts::new(&[], Vec::new(), None),
             turn: None,
@@ -455,6 +466,69 @@ mod tests {
     }
 
     #[actix::test]
+    async fn what_clients_of_the_relay_say_to_each_other_does_not_wait_for_the_beat() {
+        let audio = AudioEngine::start(Clock, Box::new(|_, _| {})).expect("the audio threads start");
+        let (now, hmac) = (Clock.now(), Hmac::default());
+        let secret = TurnSecret::new(b"a secret of this run", hmac);
+        let parts = RelayParts {
+            worker: WorkerId(0),
+            plan: Plan::new(1),
+            registry: Arc::new(Registry::new(&[], 2)),
+            secret: secret.clone(),
+            nonces: Nonces::new([3; 20], hmac, now),
+            entropy,
+            epoch: (now, 0),
+        };
+        let (hub, capacity) = hub_with(&audio, Metrics::new().0, Some(parts));
+        let _crowd: Vec<_> = (0..256).map(|_| session(&hub, &capacity)).collect();
+        let server = TurnServer::new(&"turn:a".parse().expect("a URL"), secret.mint("ann", 3600), None);
+        let (server, local) = (server.expect("a relay"), SocketAddr::from(([192, 0, 2, 1], 3478)));
+        let own = |port| Client { leg: Leg::Udp, remote: SocketAddr::from(([192, 0, 2, 2], port)), local };
+        let relay = hub.relay.as_ref().expect("it has one");
+        // Talks with the relay, with the time that it leaves between two requests; gives the address that it has there.
+        let time = Cell::new(now);
+        let talk = |client: &mut TurnClient, own: Client| {
+            let mut address = None;
+            for _ in 0..10 {
+                time.set(time.get() + Duration::from_millis(60));
+                let (mut said, mut answers) = (Vec::new(), Vec::new());
+                client.run(time.get(), &mut |event| match event {
+                    ProtocolEvent::Transmit(bytes) => said.push(bytes),
+                    ProtocolEvent::Allocated(relayed) => address = Some(relayed),
+                    _ => {}
+                });
+                for bytes in &said {
+                    let heard = relay.borrow_mut().receive(own, bytes, time.get(), |effect| match effect {
+                        RelayEffect::ToClient { bytes, .. } => answers.push(bytes),
+                        RelayEffect::ToPeer { .. } => {}
+                    });
+                    heard.expect("it is answered");
+                }
+                for bytes in &answers {
+                    client.receive(bytes, time.get(), &mut |_, _| ());
+                }
+            }
+            address
+        };
+        let [(mut ann, to_ann), (mut bob, to_bob)] = [1, 2].map(|port| {
+            let mut client = TurnClient::new(&server, (own(port).remote, local), now);
+            let address = talk(&mut client, own(port)).expect("an allocation");
+            (client, address)
+        });
+        ann.permit(to_bob.ip(), time.get());
+        talk(&mut ann, own(1));
+        let word = ann.send(to_bob, b"word", time.get()).expect("it is permitted");
+        assert_eq!(relay::receive(&hub, own(1), &word), Err(RelayDrop::Forbidden));
+        assert!(hub.relay_gathers_until().is_some(), "nobody heard it");
+        bob.permit(to_ann.ip(), time.get());
+        talk(&mut bob, own(2));
+        relay::receive(&hub, own(1), &word).expect("it goes to the other");
+        assert!(hub.relay_gathers_until().is_none() && hub.gathers_until().is_some(), "what follows does not wait");
+        hub.passes(now.checked_sub(Duration::from_secs(1)).expect("the machine runs"));
+        assert!(hub.relay_gathers_until().is_some(), "the talk is over");
+    }
+
+    #[actix::test]
     async fn after_a_stall_three_turns_are_played_and_the_older_ones_skipped() {
         let audio = AudioEngine::start(Clock, Box::new(|_, _| {})).expect("the audio threads start");
         let (metrics, registry) = Metrics::new();
@@ -492,14 +566,14 @@ mod tests {
         tokio::task::yield_now().await;
         assert_eq!(hub.sessions.borrow().len(), 2);
         let heard = Rc::new(RefCell::new(Vec::new()));
-        let door = bad.actor.send(Attach(Client(heard.clone()).start().recipient())).await;
+        let door = bad.actor.send(Attach(Browser(heard.clone()).start().recipient())).await;
         assert!(matches!(door, Ok(Some(_))), "{door:?}");
         bad.seat.borrow_mut().core.bug = true;
         due_now(&bad);
         // It is over, whatever else is put in, and no door opens any more.
         Seat::tell(&bad.seat, Input::Client(ClientMsg::Stop));
         assert!(bad.seat.borrow().over);
-        let attached = bad.actor.send(Attach(Client(Rc::default()).start().recipient())).await;
+        let attached = bad.actor.send(Attach(Browser(Rc::default()).start().recipient())).await;
         assert!(!matches!(attached, Ok(Some(_))), "{attached:?}");
         while bad.actor.connected() {
             tokio::task::yield_now().await;
@@ -521,13 +595,13 @@ mod tests {
     }
 
     /// A client, and what it was told.
-    struct Client(Rc<RefCell<Vec<String>>>);
+    struct Browser(Rc<RefCell<Vec<String>>>);
 
-    impl Actor for Client {
+    impl Actor for Browser {
         type Context = Context<Self>;
     }
 
-    impl Handler<ToClient> for Client {
+    impl Handler<ToClient> for Browser {
         type Result = ();
 
         fn handle(&mut self, word: ToClient, _ctx: &mut Context<Self>) {
