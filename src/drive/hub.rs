@@ -372,7 +372,13 @@ impl Hub {
 
     /// The heavy step whose turn it is.
     pub fn next_join(&self) -> Option<JoinStep> {
-        self.joins.borrow_mut().pop().inspect(|_| self.metrics.join_waits(-1))
+        let was_full = self.joins.borrow().is_full();
+        let step = self.joins.borrow_mut().pop().inspect(|_| self.metrics.join_waits(-1));
+        if was_full {
+            // Without an audience no turn would tell.
+            self.tell_strain();
+        }
+        step
     }
 
     /// Why nobody can be taken in, if so.

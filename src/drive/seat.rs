@@ -356,13 +356,13 @@ mod tests {
     use crate::drive::audio::AudioEngine;
     use crate::drive::capacity::{Capacity, Directory};
     use crate::drive::clock::{Clock, entropy};
-    use crate::drive::hub::{AFTER_TURN, Common, Resident};
+    use crate::drive::hub::{AFTER_TURN, Common, JoinStep, Resident};
     use crate::drive::metrics::{Metrics, render};
     use crate::drive::post::Post;
     use crate::drive::reflexive::Outside;
     use crate::drive::relay;
     use crate::drive::rtp_ports::RtpPorts;
-    use crate::drive::session::Attach;
+    use crate::drive::session::{Attach, FromClient};
     use crate::drive::worker::Play;
     use crate::engine::credentials::TurnSecret;
     use crate::engine::host::Hmac;
@@ -381,7 +381,7 @@ mod tests {
 
     /// The same, with a relay.
     fn hub_with(audio: &AudioEngine, metrics: Metrics, relay: Option<RelayParts>) -> (Rc<Hub>, Capacity) {
-        let capacity = Capacity::new(1_000, 1);
+        let capacity = Capacity::new(1_000, 2);
         let (post, mut boxes) = Post::new(1);
         let common = Common {
             clock: Clock,
@@ -526,6 +526,25 @@ mod tests {
         assert!(hub.relay_gathers_until().is_none() && hub.gathers_until().is_some(), "what follows does not wait");
         hub.passes(now.checked_sub(Duration::from_secs(1)).expect("the machine runs"));
         assert!(hub.relay_gathers_until().is_some(), "the talk is over");
+    }
+
+    #[actix::test]
+    async fn a_worker_whose_line_of_offers_was_full_is_passed_by_no_longer_than_that() {
+        let audio = AudioEngine::start(Clock, Box::new(|_, _| {})).expect("the audio threads start");
+        let (hub, capacity) = hub(&audio, Metrics::new().0);
+        let session = session(&hub, &capacity).actor;
+        let offer = || {
+            let (taken, _) = tokio::sync::oneshot::channel();
+            let offer = FromClient { door: DoorKey::default(), message: ClientMsg::Stop };
+            hub.join(JoinStep::Offer { session: session.clone(), offer, taken })
+        };
+        // Where the next two go.
+        let next = || [(); 2].map(|()| capacity.take().expect("there is room")).map(|place| place.worker.0);
+        while offer() {}
+        hub.tell_strain();
+        assert_eq!(next(), [1, 1]);
+        assert!(hub.next_join().is_some());
+        assert!(next().contains(&0), "there is room again");
     }
 
     #[actix::test]
