@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::watch;
 
@@ -29,7 +29,14 @@ struct Shared {
     taken: Vec<u16>,
     /// Whose clients may be sent what comes from here, if there is a relay.
     registry: Option<Arc<Registry>>,
-    open: Mutex<BTreeMap<u16, Open>>,
+    ports: Mutex<Ports>,
+}
+
+#[derive(Debug, Default)]
+struct Ports {
+    open: BTreeMap<u16, Open>,
+    /// Given back, but perhaps not closed yet: whoever reads them has not heard of it.
+    closing: BTreeMap<u16, Vec<Weak<MediaSocket>>>,
 }
 
 #[derive(Debug)]
@@ -37,7 +44,7 @@ struct Open {
     sockets: Vec<Arc<MediaSocket>>,
     sessions: u32,
     /// Dropped with the port.
-    _closing: watch::Sender<()>,
+    _close: watch::Sender<()>,
 }
 
 /// A session's hold on its port.
@@ -56,14 +63,15 @@ impl RtpPorts {
     /// On these addresses, and never on ports that are taken.
     #[must_use]
     pub fn new(addresses: &[MediaAddress], taken: Vec<u16>, registry: Option<Arc<Registry>>) -> Self {
-        Self(Arc::new(Shared { addresses: addresses.to_vec(), taken, registry, open: Mutex::default() }))
+        Self(Arc::new(Shared { addresses: addresses.to_vec(), taken, registry, ports: Mutex::default() }))
     }
 
     /// A port of this range: one that is open already, or the first that can be opened.
     #[must_use]
     pub fn take(&self, range: PortRange) -> Option<RtpPort> {
         let shared = &self.0;
-        let mut open = shared.open();
+        let mut ports = shared.ports();
+        let Ports { open, closing } = &mut *ports;
         let hold = |port: u16, sockets: &[Arc<MediaSocket>], fresh| RtpPort {
             shared: shared.clone(),
             port,
@@ -78,21 +86,29 @@ impl RtpPorts {
             return None;
         }
         let mut free = (range.min..=range.max).filter(|port| !shared.taken.contains(port)).take(TRIES);
-        let (port, sockets) = free.find_map(|port| Some((port, bind_alone(&shared.addresses, port).ok()?)))?;
-        let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
+        // Those of its sockets that are not closed yet cannot be bound.
+        let bind = |port: u16| {
+            let socket = |(place, address): (usize, &MediaAddress)| {
+                let known = closing.get(&port).and_then(|sockets| sockets.get(place)?.upgrade());
+                known.or_else(|| bind_alone(std::slice::from_ref(address), port).ok()?.pop().map(Arc::new))
+            };
+            shared.addresses.iter().enumerate().map(socket).collect::<Option<Vec<_>>>()
+        };
+        let (port, sockets) = free.find_map(|port| Some((port, bind(port)?)))?;
+        closing.remove(&port);
         if let Some(registry) = &shared.registry {
             registry.open(sockets.iter().map(|socket| socket.advertised));
         }
-        let (closing, fresh) = watch::channel(());
+        let (close, fresh) = watch::channel(());
         let rtp = hold(port, &sockets, Some(fresh));
-        open.insert(port, Open { sockets, sessions: 1, _closing: closing });
+        open.insert(port, Open { sockets, sessions: 1, _close: close });
         Some(rtp)
     }
 }
 
 impl Shared {
-    fn open(&self) -> MutexGuard<'_, BTreeMap<u16, Open>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ports(&self) -> MutexGuard<'_, Ports> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -106,7 +122,8 @@ impl RtpPort {
 
 impl Drop for RtpPort {
     fn drop(&mut self) {
-        let mut open = self.shared.open();
+        let mut ports = self.shared.ports();
+        let Ports { open, closing } = &mut *ports;
         let Some(known) = open.get_mut(&self.port) else { return };
         known.sessions -= 1;
         if known.sessions == 0 {
@@ -114,6 +131,8 @@ impl Drop for RtpPort {
                 registry.close(self.port);
             }
             open.remove(&self.port);
+            closing.retain(|_, sockets| sockets.iter().any(|socket| socket.strong_count() > 0));
+            closing.insert(self.port, self.sockets.iter().map(Arc::downgrade).collect());
         }
     }
 }
@@ -154,6 +173,24 @@ mod tests {
         drop(bob);
         assert!(closing.has_changed().is_err() && !registry.is_candidate(addr));
         UdpSocket::bind(addr).expect("it is free again");
+    }
+
+    #[test]
+    fn who_comes_back_at_once_has_the_same_port_again() {
+        let registry = Arc::new(Registry::new(&[], 1));
+        let (ports, range) = (ports(Vec::new(), Some(registry.clone())), four());
+        let one = PortRange { min: range.min, max: range.min };
+        let ann = ports.take(one).expect("it is free");
+        // As its reader has it, which has not heard yet that it is closed.
+        let (read, closing) = (ann.sockets.clone(), ann.fresh.clone().expect("it is new"));
+        drop(ann);
+        assert!(closing.has_changed().is_err() && !registry.is_candidate(read[0].advertised));
+        let bob = ports.take(one).expect("it may be had again");
+        assert!(Arc::ptr_eq(&bob.sockets[0], &read[0]) && registry.is_candidate(read[0].advertised));
+        assert!(bob.fresh.as_ref().is_some_and(|fresh| fresh.has_changed().is_ok()), "it is read anew");
+        drop((read, bob));
+        UdpSocket::bind((LOOPBACK, one.min)).expect("it is free again");
+        assert!(ports.take(one).is_some());
     }
 
     #[test]
