@@ -13,7 +13,7 @@ use crate::engine::demux::Path;
 use crate::engine::error::SessionError;
 use crate::engine::session::{Effect, Input, RelayWish, SessionCore, SessionState};
 use crate::wire::ids::{SessionId, SessionKey, WorkerId};
-use crate::wire::media::{AudioTurn, MediaTime};
+use crate::wire::media::AudioTurn;
 use crate::wire::signal::SignalFault;
 
 use super::hub::Hub;
@@ -55,8 +55,6 @@ pub struct Seat {
     due: Option<Instant>,
     /// The tick that is on its way, which may come too early.
     armed: Option<Instant>,
-    /// The last turn.
-    played: Option<MediaTime>,
     over: bool,
 }
 
@@ -88,7 +86,6 @@ impl Seat {
             place: None,
             due: None,
             armed: None,
-            played: None,
             over: false,
         }))
     }
@@ -131,13 +128,10 @@ impl Seat {
 
     /// Plays a turn of audio; returns whether [`settle`](Self::settle) is wanted.
     pub fn play(&mut self, turn: &AudioTurn, now: Instant) -> bool {
-        // Who left the audience and came back behind those who have had this turn is not played it twice.
-        if self.played.replace(turn.time) != Some(turn.time) {
-            if self.play_on(turn, now) {
-                return false;
-            }
-            self.step(Input::Audio(turn), None, now);
+        if self.play_on(turn, now) {
+            return false;
         }
+        self.step(Input::Audio(turn), None, now);
         !self.is_settled()
     }
 
@@ -371,7 +365,7 @@ mod tests {
     use crate::engine::turn::{Client as TurnClient, Protocol as _, ProtocolEvent, TurnServer};
     use crate::tests::client::{chromium_listener, offer};
     use crate::tests::net::host;
-    use crate::wire::media::Frame;
+    use crate::wire::media::{Frame, MediaTime};
     use crate::wire::signal::{ClientMsg, ServerMsg};
 
     /// A worker's shared state, without sockets.
