@@ -1,15 +1,15 @@
 //! voxcast streams generated audio to browsers over WebRTC. This page is its architecture.
 //!
-//! A str0m sans-IO WebRTC core is driven by one actix actor per session over a shared UDP and TCP port, with a lock-free rtrb ring
-//! between a real-time audio generator thread and Opus packetization.
+//! A session is a str0m sans-IO WebRTC core and an actix actor for what its client says. Media goes straight to the core, over a shared
+//! UDP and TCP port, with a lock-free rtrb ring between a real-time audio generator thread and Opus packetization.
 //!
 //! ```text
 //!  generator thread (real time)        encoder thread                      media workers: an arbiter (thread) per core
-//!  voices ──rtrb ring──▶ 20 ms blocks ─▶ Opus ─▶ shared frames ─▶ Worker ─▶ Session actor ─▶ SessionCore ─▶ Outbox
+//!  voices ──rtrb ring──▶ 20 ms blocks ─▶ Opus ─▶ shared frames ─▶ Worker ──────▶ Seat ──────▶ SessionCore ─▶ Outbox
 //!    one ring per live voice             one encode per voice     (fan-out)  (one per peer)   (str0m)         │ sendmmsg
-//!                                                                               ▲                             ▼
-//!  browser ◀── WebSocket ── Ws actor (HTTP worker) ── messages ─────────────────┘             shared UDP port, or TCP
-//!  browser ── UDP datagram or TCP frame ────▶ Demux (class, ufrag, address) ──▶ Session actor
+//!                                                                               ▲    ▲                        ▼
+//!  browser ◀── WebSocket ── Ws actor (HTTP worker) ── messages ─▶ Session actor ┘    │       shared UDP port, or TCP
+//!  browser ── UDP datagram or TCP frame ────▶ Demux (class, ufrag, address) ─────────┘
 //! ```
 //!
 //! # Floors
