@@ -15,6 +15,7 @@ use stun_types::message::{
 };
 use voxcast::engine::credentials::{Credentials, TurnSecret};
 use voxcast::engine::host::Hmac;
+use voxcast::engine::moment::Moment;
 use voxcast::engine::relay::{Client, Leg, Nonces, PER_USER, Plan, REALM, Registry, Relay, RelayEffect, RelayParts};
 use voxcast::wire::ids::WorkerId;
 
@@ -95,7 +96,7 @@ fuzz_target!(|ops: Vec<Op>| {
         secret: SECRET.clone(),
         nonces: nonces.clone(),
         entropy,
-        epoch: (*ZERO, 1_000),
+        epoch: Moment { now: *ZERO, unix: 1_000 },
     });
     let mut now = *ZERO;
     let mut relayed: Vec<SocketAddr> = Vec::new();

@@ -12,6 +12,7 @@ use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
 use voxcast::engine::credentials::TurnSecret;
 use voxcast::engine::host::Hmac;
+use voxcast::engine::moment::Moment;
 use voxcast::engine::relay::{Client, Leg, Nonces, Plan, Registry, Relay, RelayEffect, RelayParts};
 use voxcast::engine::turn::{SESSIONS_PER_SHARD, SHARDS, ShardEffect, ShardId, Shards, TurnServer, TurnTransport};
 use voxcast::wire::framing::Framing;
@@ -78,7 +79,7 @@ fn relay(secret: &TurnSecret) -> Relay {
         secret: secret.clone(),
         nonces: Nonces::new([3; 20], Hmac::default(), *ZERO),
         entropy,
-        epoch: (*ZERO, 1_000),
+        epoch: Moment { now: *ZERO, unix: 1_000 },
     })
 }
 

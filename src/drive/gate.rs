@@ -140,12 +140,12 @@ impl Gate {
     #[must_use]
     pub fn turn_credentials(&self, knock: &Knock, user: &str) -> Option<(TurnConfig, Duration)> {
         let offer = self.serving.borrow().offer.clone();
-        self.ice_servers.credentials(&offer, self.asker(user, knock, None), self.clock.now())
+        self.ice_servers.credentials(&offer, self.asker(user, knock, None), self.clock.moment())
     }
 
     fn told(&self, user: &str, knock: &Knock, policy: Option<Policy>) -> Told {
         let offer = self.serving.borrow().offer.clone();
-        self.ice_servers.of(&offer, self.asker(user, knock, policy), self.clock.now())
+        self.ice_servers.of(&offer, self.asker(user, knock, policy), self.clock.moment())
     }
 
     fn asker<'a>(&self, user: &'a str, knock: &'a Knock, policy: Option<Policy>) -> Asker<'a> {

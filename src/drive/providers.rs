@@ -22,15 +22,16 @@ const IDLE: Duration = Duration::from_secs(3600);
 pub async fn keep(mut providers: Providers, clock: Clock, serving: watch::Sender<Serving>) {
     let mut client = None;
     loop {
-        let now = clock.now();
-        serving.send_replace(providers.serving(now));
+        let at = clock.moment();
+        let asked = providers.ask(at);
+        serving.send_replace(providers.serving(at.now));
         if serving.is_closed() {
             return;
         }
-        let Some((source, request)) = providers.ask(now) else {
-            let until = providers.wake(now).unwrap_or(now + IDLE);
+        let Some((source, request)) = asked else {
+            let until = providers.wake(at.now).unwrap_or(at.now + IDLE);
             tokio::select! {
-                () = tokio::time::sleep_until(until.into()) => {}
+                () = clock.wait(at, until) => {}
                 () = serving.closed() => return,
             }
             continue;
@@ -52,7 +53,7 @@ pub async fn keep(mut providers: Providers, clock: Clock, serving: watch::Sender
         };
         let answer = answer.as_ref().map(|(status, body)| (*status, &body[..])).map_err(|fault| *fault);
         let provider = providers.name(source);
-        match providers.answered(source, answer, clock.now()) {
+        match providers.answered(source, answer, clock.moment()) {
             Ok(()) => tracing::info!(provider, "ICE servers fetched"),
             Err(fault) => tracing::warn!(provider, %fault, "no ICE servers: the next source is tried"),
         }

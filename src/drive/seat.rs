@@ -462,7 +462,8 @@ mod tests {
     #[actix::test]
     async fn what_clients_of_the_relay_say_to_each_other_does_not_wait_for_the_beat() {
         let audio = AudioEngine::start(Clock, Box::new(|_, _| {})).expect("the audio threads start");
-        let (now, hmac) = (Clock.now(), Hmac::default());
+        let (epoch, hmac) = (Clock.moment(), Hmac::default());
+        let now = epoch.now;
         let secret = TurnSecret::new(b"a secret of this run", hmac);
         let parts = RelayParts {
             worker: WorkerId(0),
@@ -471,11 +472,11 @@ mod tests {
             secret: secret.clone(),
             nonces: Nonces::new([3; 20], hmac, now),
             entropy,
-            epoch: (now, 0),
+            epoch,
         };
         let (hub, capacity) = hub_with(&audio, Metrics::new().0, Some(parts));
         let _crowd: Vec<_> = (0..256).map(|_| session(&hub, &capacity)).collect();
-        let server = TurnServer::new(&"turn:a".parse().expect("a URL"), secret.mint("ann", 3600), None);
+        let server = TurnServer::new(&"turn:a".parse().expect("a URL"), secret.mint("ann", epoch.unix + 3600), None);
         let (server, local) = (server.expect("a relay"), SocketAddr::from(([192, 0, 2, 1], 3478)));
         let own = |port| Client { leg: Leg::Udp, remote: SocketAddr::from(([192, 0, 2, 2], port)), local };
         let relay = hub.relay.as_ref().expect("it has one");

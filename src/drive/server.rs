@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::Duration;
 
 use actix::prelude::*;
 use actix_server::ServerHandle;
@@ -253,7 +253,7 @@ fn behind_nat(sockets: &[Vec<MediaSocket>], addresses: &[MediaAddress]) -> Vec<S
 fn relay_parts(clock: Clock, candidates: &[SocketAddr], config: &Config) -> RelayParts {
     let mut key = [0; 20];
     entropy(&mut key);
-    let epoch = epoch(clock);
+    let epoch = clock.moment();
     let plan = Plan::new(config.workers);
     let most = usize::try_from(config.max_sessions.get()).unwrap_or(usize::MAX).saturating_mul(ALLOCATIONS);
     RelayParts {
@@ -261,7 +261,7 @@ fn relay_parts(clock: Clock, candidates: &[SocketAddr], config: &Config) -> Rela
         plan,
         registry: Arc::new(Registry::new(candidates, most)),
         secret: drawn_secret(),
-        nonces: Nonces::new(key, Hmac::default(), epoch.0),
+        nonces: Nonces::new(key, Hmac::default(), epoch.now),
         entropy,
         epoch,
     }
@@ -308,7 +308,7 @@ fn ice_servers(clock: Clock, parts: Option<&RelayParts>, relay: Option<RelayPort
         relay,
         public: config.public_ip.v4.map(IpAddr::V4).or(config.public_ip.v6.map(IpAddr::V6)),
         life: config.turn_ttl,
-        epoch: parts.map_or_else(|| epoch(clock), |parts| parts.epoch),
+        epoch: parts.map_or_else(|| clock.moment(), |parts| parts.epoch),
         stun: config.stun_servers.clone(),
         shared,
     }
@@ -334,11 +334,6 @@ fn drawn_secret() -> TurnSecret {
     let mut secret = [0; 32];
     entropy(&mut secret);
     TurnSecret::new(&secret, Hmac::default())
-}
-
-/// The same moment on both clocks; seconds since 1970.
-fn epoch(clock: Clock) -> (Instant, u64) {
-    (clock.now(), clock.wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
 }
 
 /// The threads of the audio, and the way from there to the workers.

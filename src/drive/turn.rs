@@ -63,14 +63,14 @@ pub async fn provide(
     let others = IceServers { relay: None, ..ice_servers };
     loop {
         let offer = serving.borrow_and_update().offer.clone();
-        let now = clock.now();
-        let told = others.of(&offer, Asker { user: NAME, host: None, policy: None, behind_nat: false }, now);
+        let at = clock.moment();
+        let told = others.of(&offer, Asker { user: NAME, host: None, policy: None, behind_nat: false }, at);
         let list = servers_of(&told.servers, told.end);
         tell.send_if_modified(|known| std::mem::replace(known, list.clone()) != list);
-        let renewal = told.end.map(|end| others.renewal(end).max(now + RENEWAL));
+        let renewal = told.end.map(|end| others.renewal(end).max(at.now + RENEWAL));
         let renewed = async {
             match renewal {
-                Some(at) => tokio::time::sleep_until(at.into()).await,
+                Some(until) => clock.wait(at, until).await,
                 None => std::future::pending().await,
             }
         };

@@ -14,6 +14,7 @@ use crate::wire::signal::{IceServer, TurnConfig};
 
 use super::credentials::{Credentials, TurnSecret};
 use super::host::Policy;
+use super::moment::Moment;
 use super::providers::Offer;
 
 /// Letters of a user's name at a relay: 72 bits.
@@ -43,8 +44,8 @@ pub struct IceServers {
     pub public: Option<IpAddr>,
     /// How long credentials are good for a new allocation; those that are there go on.
     pub life: Duration,
-    /// The same moment on both clocks; seconds since 1970.
-    pub epoch: (Instant, u64),
+    /// Since when our own relay counts the seconds.
+    pub epoch: Moment,
     /// Servers that tell addresses, for clients of a server behind a NAT: a page that hides its own addresses is found by no other.
     pub stun: Vec<IceUrl>,
     /// What the operator shares with TURN servers, for those who ask for credentials over HTTP.
@@ -93,15 +94,15 @@ pub fn drawn_user(random: [u8; 16]) -> String {
 impl IceServers {
     /// For a client, of what serves now.
     #[must_use]
-    pub fn of(&self, offer: &Offer, asker: Asker<'_>, now: Instant) -> Told {
-        let mut told = self.offered(offer, asker.user, now);
+    pub fn of(&self, offer: &Offer, asker: Asker<'_>, at: Moment) -> Told {
+        let mut told = self.offered(offer, asker.user, at);
         told.servers = told.servers.into_iter().filter_map(|server| admitted(server, asker.policy)).collect();
         if asker.behind_nat && !told.servers.iter().any(tells_addresses) {
             let urls = self.stun.iter().map(IceUrl::to_string).collect();
             told.servers.extend(admitted(IceServer { urls, username: None, credential: None }, asker.policy));
         }
         if !told.servers.iter().any(relays)
-            && let Some((relay, end)) = self.own(asker, now)
+            && let Some((relay, end)) = self.own(asker, at.now)
         {
             told.servers.extend(admitted(relay, asker.policy));
             told.end = Some(told.end.map_or(end, |known| known.min(end)));
@@ -117,24 +118,24 @@ impl IceServers {
 
     /// Credentials for `user`, who asks for nothing else, and how long they are good.
     #[must_use]
-    pub fn credentials(&self, offer: &Offer, asker: Asker<'_>, now: Instant) -> Option<(TurnConfig, Duration)> {
+    pub fn credentials(&self, offer: &Offer, asker: Asker<'_>, at: Moment) -> Option<(TurnConfig, Duration)> {
         if let Some((secret, urls)) = &self.shared {
-            let Credentials { username, credential } = self.mint(secret, asker.user, now);
+            let Credentials { username, credential } = self.mint(secret, asker.user, at);
             let urls = urls.iter().map(IceUrl::to_string).collect();
             return Some((TurnConfig { urls, username, credential }, self.life));
         }
-        let told = self.of(offer, asker, now);
+        let told = self.of(offer, asker, at);
         let config = turn_config(&told.servers).filter(|config| !config.username.is_empty())?;
-        Some((config, told.end.map_or(self.life, |end| end.saturating_duration_since(now))))
+        Some((config, told.end.map_or(self.life, |end| end.saturating_duration_since(at.now))))
     }
 
-    fn offered(&self, offer: &Offer, user: &str, now: Instant) -> Told {
+    fn offered(&self, offer: &Offer, user: &str, at: Moment) -> Told {
         match offer {
             Offer::Nothing => Told::default(),
             Offer::Servers { servers, end } => Told { servers: servers.to_vec(), end: *end },
             Offer::Minted { secret, urls } => {
-                let server = self.server(urls.iter().map(IceUrl::to_string).collect(), secret, user, now);
-                Told { servers: vec![server], end: Some(now + self.life) }
+                let server = server(urls.iter().map(IceUrl::to_string).collect(), self.mint(secret, user, at));
+                Told { servers: vec![server], end: Some(at.now + self.life) }
             }
         }
     }
@@ -150,18 +151,20 @@ impl IceServers {
         // A certificate is for a name, which is the one that the client came by.
         let tls = tls.map(|port| url(Scheme::Turns, named.as_ref().unwrap_or(&host), port, UrlTransport::Tcp));
         let urls = plain.into_iter().chain(tls).collect();
-        Some((self.server(urls, &self.secret, user, now), now + self.life))
+        // It counts as we do, whatever becomes of the time of day.
+        let elapsed = now.saturating_duration_since(self.epoch.now);
+        let credentials = self.secret.mint(user, self.epoch.unix + (elapsed + self.life).as_secs());
+        Some((server(urls, credentials), now + self.life))
     }
 
-    fn server(&self, urls: Vec<String>, secret: &TurnSecret, user: &str, now: Instant) -> IceServer {
-        let Credentials { username, credential } = self.mint(secret, user, now);
-        IceServer { urls, username: Some(username), credential: Some(credential) }
+    /// Credentials for servers of others, who know nothing but the time of day.
+    fn mint(&self, secret: &TurnSecret, user: &str, at: Moment) -> Credentials {
+        secret.mint(user, at.unix + self.life.as_secs())
     }
+}
 
-    fn mint(&self, secret: &TurnSecret, user: &str, now: Instant) -> Credentials {
-        let (epoch, seconds) = self.epoch;
-        secret.mint(user, seconds + (now.saturating_duration_since(epoch) + self.life).as_secs())
-    }
+fn server(urls: Vec<String>, Credentials { username, credential }: Credentials) -> IceServer {
+    IceServer { urls, username: Some(username), credential: Some(credential) }
 }
 
 /// Whether a URL of this server is one of a relay. One that no browser understands is none.
@@ -213,13 +216,17 @@ mod tests {
     const LIFE: Duration = secs(6 * 3600);
     const PLAIN: RelayPorts = RelayPorts { plain: 3478, tls: None };
 
+    fn at(seconds: u64) -> Moment {
+        Moment { now: zero() + secs(seconds), unix: 1_000 + seconds }
+    }
+
     fn servers(relay: Option<RelayPorts>, public: Option<&str>) -> IceServers {
         IceServers {
             secret: TurnSecret::new(b"secret", Hmac::default()),
             relay,
             public: public.map(|ip| ip.parse().expect("an address")),
             life: LIFE,
-            epoch: (zero(), 1_000),
+            epoch: at(0),
             stun: vec!["stun:s.example".parse().expect("a URL")],
             shared: None,
         }
@@ -230,7 +237,7 @@ mod tests {
     }
 
     fn urls(servers: &IceServers, offer: &Offer, host: Option<&str>, policy: Option<Policy>) -> Vec<String> {
-        servers.of(offer, asker(host, policy), zero()).servers.into_iter().flat_map(|server| server.urls).collect()
+        servers.of(offer, asker(host, policy), at(0)).servers.into_iter().flat_map(|server| server.urls).collect()
     }
 
     fn own(public: Option<&str>, host: Option<&str>) -> Vec<String> {
@@ -287,7 +294,7 @@ mod tests {
         let [ann, bob] = [1, 2].map(|byte| SessionId::from_random([byte; 16]));
         let name = user(&servers.secret, &ann);
         let asker = Asker { user: &name, ..asker(None, None) };
-        let told = servers.of(&Offer::Nothing, asker, zero() + secs(50));
+        let told = servers.of(&Offer::Nothing, asker, at(50));
         assert_eq!(told.end, Some(zero() + secs(50) + LIFE));
         let username = told.servers[0].username.clone().expect("a name");
         assert_eq!(parts(&username), Some((1_050 + LIFE.as_secs(), &*name)));
@@ -316,7 +323,7 @@ mod tests {
     fn clients_of_a_server_behind_a_nat_learn_their_own_address() {
         let servers = servers(Some(PLAIN), Some("203.0.113.7"));
         let of = |offer: &Offer, policy| {
-            let told = servers.of(offer, Asker { behind_nat: true, ..asker(None, policy) }, zero());
+            let told = servers.of(offer, Asker { behind_nat: true, ..asker(None, policy) }, at(0));
             told.servers.into_iter().map(|server| server.urls[0].clone()).collect::<Vec<_>>()
         };
         let (stun, own) = ("stun:s.example:3478", "turn:203.0.113.7:3478?transport=udp");
@@ -343,7 +350,7 @@ mod tests {
         assert_eq!(of(Some(Policy::All)), of(None));
         assert_eq!(of(Some(Policy::Udp)), all[..1]);
         assert_eq!(of(Some(Policy::Tcp)), all[1..3]);
-        let none = servers.of(&given(&[(&["stun:b.example"], None)]), asker(None, Some(Policy::Tcp)), zero());
+        let none = servers.of(&given(&[(&["stun:b.example"], None)]), asker(None, Some(Policy::Tcp)), at(0));
         assert_eq!(none, Told::default());
     }
 
@@ -373,22 +380,40 @@ mod tests {
         let secret = TurnSecret::new(b"north", Hmac::default());
         let urls: Arc<[IceUrl]> = vec!["turns:t.example".parse().expect("a URL")].into();
         let mut servers = servers(Some(PLAIN), None);
-        let at = |servers: &IceServers, offer: &Offer, host| servers.credentials(offer, asker(host, None), zero());
-        assert_eq!(at(&servers, &Offer::Nothing, None), None);
-        let (config, life) = at(&servers, &Offer::Nothing, Some("me.example")).expect("our own relay");
+        let told = |servers: &IceServers, offer: &Offer, host| servers.credentials(offer, asker(host, None), at(0));
+        assert_eq!(told(&servers, &Offer::Nothing, None), None);
+        let (config, life) = told(&servers, &Offer::Nothing, Some("me.example")).expect("our own relay");
         assert_eq!((config.urls.len(), config.username.as_str(), life), (2, "22600:ann", LIFE));
         let Offer::Servers { servers: theirs, .. } = given(&[(&["turn:a.example"], Some("me"))]) else { panic!() };
         let offer = Offer::Servers { servers: theirs, end: Some(zero() + secs(700)) };
-        let (config, life) = at(&servers, &offer, None).expect("somebody else's relay");
+        let (config, life) = told(&servers, &offer, None).expect("somebody else's relay");
         assert_eq!((config.username.as_str(), life), ("me", secs(700)));
         servers.shared = Some((secret.clone(), urls.clone()));
-        let (config, life) = at(&servers, &offer, None).expect("what the operator shares");
+        let (config, life) = told(&servers, &offer, None).expect("what the operator shares");
         assert_eq!(config.urls, ["turns:t.example:5349?transport=tcp"]);
         assert_eq!((config.username.as_str(), life), ("22600:ann", LIFE));
         assert_eq!(config.credential, secret.password("22600:ann"));
-        let minted = servers.of(&Offer::Minted { secret, urls }, asker(None, None), zero());
+        let minted = servers.of(&Offer::Minted { secret, urls }, asker(None, None), at(0));
         assert_eq!((minted.servers.len(), minted.end), (1, Some(zero() + LIFE)));
         assert_eq!(minted.servers[0].credential, Some(config.credential));
+    }
+
+    #[test]
+    fn outside_servers_go_by_the_time_of_day_and_our_relay_by_its_own() {
+        let secret = TurnSecret::new(b"north", Hmac::default());
+        let urls: Arc<[IceUrl]> = vec!["turn:t.example".parse().expect("a URL")].into();
+        let mut servers = servers(Some(PLAIN), Some("203.0.113.7"));
+        let offer = Offer::Minted { secret: secret.clone(), urls: urls.clone() };
+        let expiry = |told: Told| parts(told.servers[0].username.as_deref().expect("a name")).expect("an expiry").0;
+        // The clock of a board was set at last; a night was slept through; the clock had been ahead.
+        for unix in [1_790_000_000, 1_050 + 8 * 3600, 7] {
+            let later = Moment { unix, ..at(50) };
+            assert_eq!(expiry(servers.of(&offer, asker(None, None), later)), unix + LIFE.as_secs());
+            assert_eq!(expiry(servers.of(&Offer::Nothing, asker(None, None), later)), 1_050 + LIFE.as_secs());
+            servers.shared = Some((secret.clone(), urls.clone()));
+            let (config, _) = servers.credentials(&Offer::Nothing, asker(None, None), later).expect("shared");
+            assert_eq!(config.username, format!("{}:ann", unix + LIFE.as_secs()));
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod ice_servers;
 pub mod joins;
 mod leg;
 pub mod load;
+pub mod moment;
 pub mod neighbours;
 pub mod playout;
 pub mod providers;

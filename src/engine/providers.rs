@@ -15,6 +15,7 @@ use crate::wire::signal::IceServer;
 
 use super::access::Secret;
 use super::credentials::TurnSecret;
+use super::moment::Moment;
 
 /// From a failure to the next try; doubled by each, up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_secs(1);
@@ -226,6 +227,7 @@ pub fn fixed(text: &str) -> Result<Vec<IceServer>, String> {
 #[derive(Clone, Debug)]
 struct Token {
     servers: Arc<[IceServer]>,
+    since: Moment,
     end: Instant,
     /// When it is given to nobody any more.
     last: Instant,
@@ -341,7 +343,14 @@ impl Providers {
     }
 
     /// Whom to ask now, if anybody; it is to be [`answered`](Self::answered). To be called again until there is nobody.
-    pub fn ask(&mut self, now: Instant) -> Option<(SourceIndex, Request)> {
+    pub fn ask(&mut self, at: Moment) -> Option<(SourceIndex, Request)> {
+        let now = at.now;
+        for slot in &mut self.slots {
+            // When its end comes by a provider's clock, nobody knows any more.
+            if slot.token.take_if(|token| at.has_leapt_since(&token.since)).is_some() {
+                (slot.answered, slot.failures, slot.next) = (false, 0, None);
+            }
+        }
         let first = self.slots.iter().position(|slot| slot.works(now) && slot.failures == 0);
         // What goes behind one that works is not needed; one that works is asked anew half-way through.
         let needed = first.map_or(self.slots.len(), |first| first + 1);
@@ -375,9 +384,9 @@ impl Providers {
         &mut self,
         SourceIndex(index): SourceIndex,
         answer: Result<(u16, &[u8]), ProviderFault>,
-        now: Instant,
+        at: Moment,
     ) -> Result<(), ProviderFault> {
-        let life = self.life;
+        let (life, now) = (self.life, at.now);
         let Some(slot) = self.slots.get_mut(index) else { return Ok(()) };
         slot.asking = false;
         slot.answered = true;
@@ -386,7 +395,7 @@ impl Providers {
                 slot.failures = 0;
                 slot.next = Some(now + life / RENEWED);
                 let (end, last) = (now + life, now + life / SPARE * (SPARE - 1));
-                slot.token = Some(Token { servers: servers.into(), end, last });
+                slot.token = Some(Token { servers: servers.into(), since: at, end, last });
                 Ok(())
             }
             Err(fault) => {
@@ -465,6 +474,11 @@ mod tests {
         zero() + secs(seconds)
     }
 
+    /// The same with the time of day set forward by so much.
+    fn set(seconds: u64, by: u64) -> Moment {
+        Moment { now: at(seconds), unix: 1_000_000 + seconds + by }
+    }
+
     /// What serves, as one word.
     fn serves(providers: &Providers, seconds: u64) -> String {
         match providers.serving(at(seconds)).offer {
@@ -478,16 +492,16 @@ mod tests {
     }
 
     fn asked(providers: &mut Providers, seconds: u64) -> Option<usize> {
-        providers.ask(at(seconds)).map(|(SourceIndex(index), _)| index)
+        providers.ask(set(seconds, 0)).map(|(SourceIndex(index), _)| index)
     }
 
     fn answer(providers: &mut Providers, index: usize, body: &str, seconds: u64) {
-        let done = providers.answered(SourceIndex(index), Ok((201, body.as_bytes())), at(seconds));
+        let done = providers.answered(SourceIndex(index), Ok((201, body.as_bytes())), set(seconds, 0));
         assert_eq!(done, Ok(()));
     }
 
     fn fail(providers: &mut Providers, index: usize, seconds: u64) {
-        let done = providers.answered(SourceIndex(index), Err(ProviderFault::Unreachable), at(seconds));
+        let done = providers.answered(SourceIndex(index), Err(ProviderFault::Unreachable), set(seconds, 0));
         assert_eq!(done, Err(ProviderFault::Unreachable));
     }
 
@@ -600,6 +614,24 @@ mod tests {
         let Offer::Servers { end, .. } = providers.serving(at(1349)).offer else { panic!("it serves") };
         assert_eq!(end, Some(at(1800)));
         assert!(providers.wake(at(1348)).is_some_and(|wake| wake <= at(1350)));
+    }
+
+    #[test]
+    fn tokens_are_got_anew_when_the_time_of_day_has_leapt() {
+        // A night is slept through, and the clock is set back.
+        for (before, after) in [(0, 8 * 3600), (900_000, 0)] {
+            let mut providers = Providers::new(vec![twilio(), fixed_one()], LIFE);
+            assert!(providers.ask(set(0, before)).is_some());
+            let first = providers.answered(SourceIndex(0), Ok((201, TWILIO.as_bytes())), set(0, before));
+            assert_eq!((first, serves(&providers, 60).as_str()), (Ok(()), "u1"));
+            assert!(providers.ask(set(60, before + 5)).is_none(), "clocks are nudged all the time");
+            assert!(providers.ask(set(60, after)).is_some());
+            assert_eq!(serves(&providers, 60), "stun:fixed.example", "nobody is given what may have ended");
+            assert!(providers.serving(at(60)).is_waited_for);
+            let again = providers.answered(SourceIndex(0), Ok((201, TWILIO.as_bytes())), set(61, after));
+            assert_eq!((again, serves(&providers, 61).as_str()), (Ok(()), "u1"));
+            assert!(providers.ask(set(62, after)).is_none(), "once");
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use turn_types::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, DATA, REFRE
 use super::net::{Dice, SERVER, ms, secs, zero};
 use crate::engine::credentials::{Credentials, TurnSecret};
 use crate::engine::host::Hmac;
+use crate::engine::moment::Moment;
 use crate::engine::relay::{
     Client, Leg, Nonces, PER_USER, Plan, REALM, Registry, Relay, RelayDrop, RelayEffect, RelayParts, is_virtual,
 };
@@ -121,7 +122,7 @@ impl Scene {
             secret: secret.clone(),
             nonces: Nonces::new([3; 20], hmac, zero()),
             entropy,
-            epoch: (zero(), UNIX),
+            epoch: Moment { now: zero(), unix: UNIX },
         };
         Self { relay: Relay::new(parts), registry, secret, now: zero(), transactions: 1, passed: Vec::new() }
     }

@@ -19,6 +19,7 @@ use turn_types::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, DATA, REFRE
 use super::net::{Dice, ms, secs, zero};
 use crate::engine::credentials::TurnSecret;
 use crate::engine::host::Hmac;
+use crate::engine::moment::Moment;
 use crate::engine::relay::{Client, Leg, Nonces, Plan, REALM, Registry, Relay, RelayEffect, RelayParts};
 use crate::engine::turn::{
     AGE, Allocation, AllocationEffect, Gone, IDLE, IPS_PER_SESSION, KEEPALIVE, LONGEST_BACKOFF, PERMISSIONS, Protocol,
@@ -135,7 +136,7 @@ impl Server {
             secret: secret.clone(),
             nonces: nonces.clone(),
             entropy,
-            epoch: (now, UNIX),
+            epoch: Moment { now, unix: UNIX },
         };
         Self {
             seed,

@@ -26,6 +26,7 @@ use thiserror::Error;
 use turn_types::attribute::{Data, DontFragment, XorPeerAddress};
 use turn_types::message::{ALLOCATE, CHANNEL_BIND, CREATE_PERMISSION, REFRESH, SEND};
 
+use crate::engine::moment::Moment;
 use crate::wire::ids::WorkerId;
 use crate::wire::stun;
 
@@ -135,8 +136,8 @@ pub struct RelayParts {
     pub nonces: Nonces,
     /// Fills a buffer from a cryptographic source.
     pub entropy: fn(&mut [u8]),
-    /// The same moment on both clocks; seconds since 1970.
-    pub epoch: (Instant, u64),
+    /// Since when seconds are counted.
+    pub epoch: Moment,
 }
 
 /// The relay of one worker.
@@ -155,7 +156,7 @@ impl Relay {
     /// One without allocations.
     #[must_use]
     pub fn new(parts: RelayParts) -> Self {
-        let swept = parts.epoch.0;
+        let swept = parts.epoch.now;
         Self {
             parts,
             allocations: Slab::new(),

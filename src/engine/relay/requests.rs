@@ -219,8 +219,8 @@ impl Relay {
     }
 
     fn unix(&self, now: Instant) -> u64 {
-        let (epoch, seconds) = self.parts.epoch;
-        seconds + now.saturating_duration_since(epoch).as_secs()
+        let epoch = self.parts.epoch;
+        epoch.unix + now.saturating_duration_since(epoch.now).as_secs()
     }
 }
 
