@@ -21,7 +21,7 @@ use crate::engine::ice_servers::{Asker, IceServers, Told, user};
 use crate::engine::providers::Serving;
 use crate::engine::session::{Policy, PortRange, Profile};
 use crate::wire::ids::SessionId;
-use crate::wire::signal::{SignalFault, TurnConfig, VoiceCard};
+use crate::wire::signal::{Hello, SignalFault, TurnConfig, VoiceCard};
 
 use super::capacity::{Capacity, Directory};
 use super::clock::Clock;
@@ -46,6 +46,8 @@ pub struct Gate {
     pub access: Access,
     /// Who has guessed how often.
     pub attempts: Mutex<Attempts>,
+    /// The same of pages of other origins: their visitors, whose address it is, know nothing of it and must not be locked out.
+    pub foreign_attempts: Mutex<Attempts>,
     /// Keep sessions, each its own.
     pub workers: Vec<Addr<Worker>>,
     /// How many sessions there may be.
@@ -175,32 +177,52 @@ impl Gate {
         })
     }
 
-    /// Asks access control about a token; `wrong` is what a wrong one is told.
+    /// Asks access control about a token; `wrong` is what a wrong one is told. Whoever brings none has guessed none.
     #[must_use]
     pub fn admit(&self, token: &str, knock: &Knock, wrong: SignalFault) -> Admission {
+        if token.is_empty() {
+            return Admission::Bad(wrong);
+        }
         let now = self.clock.now();
-        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        // Anybody may send any origin: it has tries of its own, not endless ones.
+        let attempts = if knock.origin_allowed { &self.attempts } else { &self.foreign_attempts };
+        let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(too_many) = attempts.check(knock.client, now) {
             self.metrics.wrong_token();
             return Admission::Bad(SignalFault::TooManyAttempts(too_many.retry_after.as_secs().max(1)));
         }
-        if self.access.verify(token, &knock.visitor()).admits(knock.origin_allowed) {
+        if self.is_good(token, knock) {
             return Admission::Good;
         }
-        attempts.wrong(knock.client, now);
+        attempts.wrong(knock.client, token, now);
         self.metrics.wrong_token();
         Admission::Bad(wrong)
     }
 
-    /// The same for the rooms. Whoever brings no token has guessed none: it comes in where all may, or as the well-known one would.
+    /// The same for a `hello`. Whoever comes back to a session was let in before, and is not kept out by what others at its address
+    /// guess; that a session is there is told to nobody without the token.
+    #[must_use]
+    pub fn admit_hello(&self, hello: &Hello, knock: &Knock) -> Admission {
+        let session = hello.session.as_deref().and_then(|id| id.parse().ok());
+        if session.is_some_and(|id| self.directory.find(&id).is_some()) && self.is_good(&hello.token, knock) {
+            return Admission::Good;
+        }
+        self.admit(&hello.token, knock, SignalFault::BadToken)
+    }
+
+    /// The same for the rooms. Whoever brings no token comes in where all may, or as the well-known one would.
     #[must_use]
     pub fn admit_to_rooms(&self, token: Option<&str>, knock: &Knock) -> Admission {
         match token.filter(|token| !token.is_empty()) {
             _ if self.rooms_open && knock.origin_allowed => Admission::Good,
             Some(token) => self.admit(token, knock, SignalFault::BadToken),
-            None if self.access.verify(DEV_TOKEN, &knock.visitor()).admits(knock.origin_allowed) => Admission::Good,
+            None if self.is_good(DEV_TOKEN, knock) => Admission::Good,
             None => Admission::Bad(SignalFault::BadToken),
         }
+    }
+
+    fn is_good(&self, token: &str, knock: &Knock) -> bool {
+        self.access.verify(token, &knock.visitor()).admits(knock.origin_allowed)
     }
 }
 

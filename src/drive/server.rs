@@ -19,7 +19,6 @@ use crate::audio::pace::Lateness;
 use crate::audio::voices::voices;
 use crate::config::{Config, Host as ListenHost, TlsFiles};
 use crate::engine::access::Access;
-use crate::engine::attempts::Attempts;
 use crate::engine::credentials::TurnSecret;
 use crate::engine::deadline::Beat;
 use crate::engine::host::Hmac;
@@ -199,7 +198,8 @@ impl Server {
             beat: Beat::new(clock.now(), PINGS),
             metrics,
             access: Access::new(config.auth.clone(), config.allowed_origins.clone(), config.trusted_proxies.clone()),
-            attempts: Mutex::new(Attempts::new()),
+            attempts: Mutex::default(),
+            foreign_attempts: Mutex::default(),
             workers: addresses(),
             capacity,
             directory,

@@ -1,7 +1,9 @@
 //! Counts wrong tokens per client address, so that nobody guesses one. It remembers a bounded number of addresses, reads no clock,
-//! and never sees a token.
+//! and keeps no token.
 
+use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -9,13 +11,13 @@ use thiserror::Error;
 
 use super::access::ClientAddr;
 
-/// Wrong tokens that an address has within [`WINDOW`]: a person's typing errors fit, a guesser's list does not.
-pub const LIMIT: u8 = 10;
+/// Different wrong tokens that an address has within [`WINDOW`]: a person's typing errors fit, a guesser's list does not.
+pub const LIMIT: usize = 10;
 
 /// Counted from an address's first wrong token.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
-/// Addresses that are remembered, about 200 KiB. Who owns more networks than this can push the oldest out, and still has
+/// Addresses that are remembered, in about 1 MiB at most. Who owns more networks than this can push the oldest out, and still has
 /// only [`LIMIT`] tries for each.
 pub const CAPACITY: usize = 4096;
 
@@ -37,12 +39,15 @@ pub struct Attempts {
     /// Start of the youngest window.
     latest: Option<Instant>,
     capacity: usize,
+    /// Keyed anew in each run.
+    hasher: RandomState,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Tries {
     since: Instant,
-    wrong: u8,
+    /// Hashes of what was presented, [`LIMIT`] at most. Many who retry with the same old token have guessed once.
+    wrong: Vec<u64>,
 }
 
 impl Tries {
@@ -65,17 +70,20 @@ impl Attempts {
     }
 
     fn with_capacity(capacity: usize) -> Self {
-        Self { clients: HashMap::new(), order: VecDeque::new(), latest: None, capacity }
+        Self { clients: HashMap::new(), order: VecDeque::new(), latest: None, capacity, hasher: RandomState::new() }
     }
 
-    /// Counts one wrong token.
-    pub fn wrong(&mut self, addr: ClientAddr, now: Instant) {
+    /// Counts a wrong token, unless this address has presented the same one in its window before.
+    pub fn wrong(&mut self, addr: ClientAddr, token: &str, now: Instant) {
         // Callers on several threads may hand in times that are a little out of order; the windows stay in order all the same.
         let now = self.latest.map_or(now, |latest| latest.max(now));
         self.forget_passed(now);
         let key = addr.prefix();
+        let hash = self.hasher.hash_one(token);
         if let Some(tries) = self.clients.get_mut(&key) {
-            tries.wrong = tries.wrong.saturating_add(1);
+            if tries.wrong.len() < LIMIT && !tries.wrong.contains(&hash) {
+                tries.wrong.push(hash);
+            }
             return;
         }
         if self.order.len() >= self.capacity {
@@ -83,7 +91,7 @@ impl Attempts {
         }
         self.latest = Some(now);
         self.order.push_back(key);
-        self.clients.insert(key, Tries { since: now, wrong: 1 });
+        self.clients.insert(key, Tries { since: now, wrong: vec![hash] });
     }
 
     /// To be asked before a token is looked at.
@@ -92,7 +100,7 @@ impl Attempts {
     /// [`TooMany`] while the address's window lasts, once it holds [`LIMIT`] wrong tokens.
     pub fn check(&self, addr: ClientAddr, now: Instant) -> Result<(), TooMany> {
         match self.clients.get(&addr.prefix()) {
-            Some(tries) if tries.wrong >= LIMIT && !tries.left(now).is_zero() => {
+            Some(tries) if tries.wrong.len() >= LIMIT && !tries.left(now).is_zero() => {
                 Err(TooMany { retry_after: tries.left(now) })
             }
             _ => Ok(()),
@@ -118,6 +126,7 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use proptest::prelude::*;
@@ -143,7 +152,7 @@ mod tests {
         let (mut attempts, t0) = (Attempts::new(), start());
         for n in 0..10 {
             assert_eq!(attempts.check(client(1), t0 + secs(n)), Ok(()));
-            attempts.wrong(client(1), t0 + secs(n));
+            attempts.wrong(client(1), &n.to_string(), t0 + secs(n));
         }
         assert_eq!(attempts.check(client(1), t0 + secs(10)), Err(TooMany { retry_after: secs(50) }));
         assert_eq!(attempts.check(client(1), t0 + MS * 59_999), Err(TooMany { retry_after: MS }));
@@ -159,18 +168,29 @@ mod tests {
     #[test]
     fn hammering_does_not_lengthen_the_wait_and_a_new_window_counts_anew() {
         let (mut attempts, t0) = (Attempts::new(), start());
-        (0..1_000).for_each(|_| attempts.wrong(client(1), t0));
-        attempts.wrong(client(1), t0 + WINDOW);
+        (0..1_000).for_each(|n| attempts.wrong(client(1), &n.to_string(), t0));
+        assert_eq!(attempts.clients[&client(1).prefix()].wrong.len(), LIMIT, "no more is kept");
+        attempts.wrong(client(1), "0", t0 + WINDOW);
         assert_eq!(attempts.check(client(1), t0 + WINDOW), Ok(()));
-        (0..9).for_each(|_| attempts.wrong(client(1), t0 + WINDOW + secs(30)));
+        (1..10).for_each(|n| attempts.wrong(client(1), &n.to_string(), t0 + WINDOW + secs(30)));
         assert_eq!(attempts.check(client(1), t0 + WINDOW + secs(30)), Err(TooMany { retry_after: secs(30) }));
+    }
+
+    #[test]
+    fn the_same_wrong_token_again_is_no_new_guess() {
+        let (mut attempts, t0) = (Attempts::new(), start());
+        (0..1_000).for_each(|_| attempts.wrong(client(1), "the old one", t0));
+        (0..8).for_each(|n| attempts.wrong(client(1), &n.to_string(), t0));
+        assert_eq!(attempts.check(client(1), t0), Ok(()));
+        attempts.wrong(client(1), "the old one ", t0);
+        assert!(attempts.check(client(1), t0).is_err(), "the tenth");
     }
 
     #[test]
     fn an_ipv6_network_is_one_client() {
         let (mut attempts, t0) = (Attempts::new(), start());
         let host = |net, n| ClientAddr::new(Ipv6Addr::new(0x2001, 0xdb8, 0, net, 0, 0, 0, n).into());
-        (0..10).for_each(|n| attempts.wrong(host(1, n), t0));
+        (0..10).for_each(|n| attempts.wrong(host(1, n), &n.to_string(), t0));
         assert!(attempts.check(host(1, 77), t0).is_err());
         assert!(attempts.check(host(2, 77), t0).is_ok());
     }
@@ -178,34 +198,34 @@ mod tests {
     #[test]
     fn when_full_the_oldest_goes() {
         let (mut attempts, t0) = (Attempts::with_capacity(2), start());
-        (0..10).for_each(|_| attempts.wrong(client(1), t0));
-        (0..10).for_each(|_| attempts.wrong(client(2), t0 + MS));
-        attempts.wrong(client(3), t0 + MS * 2);
+        (0..10).for_each(|n| attempts.wrong(client(1), &n.to_string(), t0));
+        (0..10).for_each(|n| attempts.wrong(client(2), &n.to_string(), t0 + MS));
+        attempts.wrong(client(3), "0", t0 + MS * 2);
         assert!(attempts.check(client(1), t0 + secs(1)).is_ok());
         assert!(attempts.check(client(2), t0 + secs(1)).is_err());
     }
 
     proptest! {
-        /// Under its capacity it does what one counter per client would; over it, it never outgrows its bound.
+        /// Under its capacity it does what one set of tokens per client would; over it, it never outgrows its bound.
         #[test]
         fn it_counts_like_a_plain_map_and_stays_bounded(
             capacity in 1_usize..12,
-            steps in prop::collection::vec((0_u32..8, 0_u32..9_000), 0..400),
+            steps in prop::collection::vec((0_u32..8, 0_u32..20, 0_u32..9_000), 0..400),
         ) {
             let (mut attempts, mut now) = (Attempts::with_capacity(capacity), start());
-            let mut plain: HashMap<u32, (Instant, u32)> = HashMap::new();
-            for (who, step) in steps {
+            let mut plain: HashMap<u32, (Instant, HashSet<u32>)> = HashMap::new();
+            for (who, what, step) in steps {
                 now += MS * step;
-                attempts.wrong(client(who), now);
-                let tries = plain.entry(who).or_insert((now, 0));
+                attempts.wrong(client(who), &what.to_string(), now);
+                let tries = plain.entry(who).or_insert((now, HashSet::new()));
                 if now >= tries.0 + WINDOW {
-                    *tries = (now, 0);
+                    *tries = (now, HashSet::new());
                 }
-                tries.1 += 1;
+                tries.1.insert(what);
                 prop_assert!(attempts.order.len() <= capacity);
                 prop_assert_eq!(attempts.order.len(), attempts.clients.len());
-                for (&who, &(since, wrong)) in plain.iter().filter(|_| capacity >= 8) {
-                    let blocked = wrong >= u32::from(LIMIT) && now < since + WINDOW;
+                for (&who, (since, wrong)) in plain.iter().filter(|_| capacity >= 8) {
+                    let blocked = wrong.len() >= LIMIT && now < *since + WINDOW;
                     prop_assert_eq!(attempts.check(client(who), now).is_err(), blocked);
                 }
             }
@@ -218,7 +238,7 @@ mod tests {
         ) {
             let (mut attempts, t0) = (Attempts::with_capacity(12), start());
             for (who, at) in steps {
-                attempts.wrong(client(who), t0 + MS * at);
+                attempts.wrong(client(who), "x", t0 + MS * at);
                 prop_assert!(attempts.order.len() <= 12);
                 prop_assert_eq!(attempts.order.len(), attempts.clients.len());
                 prop_assert!(attempts.order.iter().is_sorted_by_key(|key| attempts.clients[key].since));

@@ -222,8 +222,15 @@ fn a_secret_of_ones_own_makes_credentials_for_anybody_with_the_token() {
     // Without the token nothing is told, and guessing ends.
     let (status, head, _) = get("/api/turn-credentials", "");
     assert!(status == 401 && head.contains("www-authenticate: bearer"), "{head}");
-    let last = (0..20).fold(None, |_, _| Some(get("/api/turn-credentials", "Authorization: Bearer wrong-token\r\n")));
-    let last = last.expect("many");
+    for _ in 0..20 {
+        assert_eq!(get("/api/turn-credentials", "").0, 401, "who shows nothing guesses nothing");
+    }
+    assert_eq!(get("/api/turn-credentials", &bearer).0, 200);
+    let guess = |n| get("/api/turn-credentials", &format!("Authorization: Bearer wrong-token-{n}\r\n"));
+    for n in 0..10 {
+        assert_eq!(guess(n).0, 401, "{n}");
+    }
+    let last = guess(10);
     assert!(last.0 == 429 && last.1.contains("retry-after: "), "{}", last.1);
     let (_, log) = {
         server.signal("TERM");

@@ -78,9 +78,10 @@ fn what_is_wrong_is_told_and_the_connection_goes_on() {
 #[test]
 fn ten_wrong_tokens_a_minute_are_too_many() {
     let server = Server::start(&[]);
+    let (mut resumed, ack) = Socket::greeted(server.http);
     for attempt in 0..11 {
         let mut socket = Socket::open(server.http, "", &[]).expect("upgraded");
-        let (code, text) = socket.error(&json!({"type": "hello", "token": "wrong-token"}));
+        let (code, text) = socket.error(&json!({"type": "hello", "token": format!("wrong-token-{attempt}")}));
         if attempt < 10 {
             assert_eq!((code, text), error("unauthorized", "Bad token"), "attempt {attempt}");
         } else {
@@ -94,10 +95,54 @@ fn ten_wrong_tokens_a_minute_are_too_many() {
         "too_many_attempts",
         "the right one is no excuse"
     );
+    // Whoever has a session that is there gets back to it, with the token.
+    for (token, session) in [("wrong-token", ack["session_id"].clone()), (TOKEN, json!("0".repeat(32)))] {
+        let mut socket = Socket::open(server.http, "", &[]).expect("upgraded");
+        let hello = json!({"type": "hello", "token": token, "session": session});
+        assert_eq!(socket.error(&hello).0, "too_many_attempts", "{hello}");
+    }
+    let mut socket = Socket::open(server.http, "", &[]).expect("upgraded");
+    socket.say(&json!({"type": "hello", "token": TOKEN, "session": ack["session_id"]}));
+    assert_eq!(socket.hear()["resumed"], true);
+    assert_eq!(resumed.closed(), Some(1008), "the newest one wins");
     // Behind the trusted proxy on this host, another client is another client.
     let mut other = Socket::open(server.http, "", &[("x-forwarded-for", "203.0.113.7")]).expect("upgraded");
     other.say(&json!({"type": "hello", "token": TOKEN}));
     assert_eq!(other.hear()["type"], "hello_ack");
+}
+
+#[test]
+fn no_token_and_the_same_wrong_one_again_are_no_guesses() {
+    let server = Server::start(&[]);
+    for token in ["wrong-token", ""] {
+        for attempt in 0..30 {
+            let mut socket = Socket::open(server.http, "", &[]).expect("upgraded");
+            let told = socket.error(&json!({"type": "hello", "token": token}));
+            assert_eq!(told, error("unauthorized", "Bad token"), "{token:?} {attempt}");
+        }
+    }
+    Socket::greeted(server.http);
+}
+
+#[test]
+fn a_page_of_elsewhere_locks_out_itself_and_not_its_visitor() {
+    let server = Server::start(&[]);
+    let knock = |token: &str, headers: &[(&'static str, &str)]| {
+        let mut socket = Socket::open(server.http, &format!("?api_key={token}"), headers).expect("upgraded");
+        let told = socket.hear();
+        told["code"].as_str().or(told["type"].as_str()).expect("text").to_owned()
+    };
+    let foreign = [("origin", "https://elsewhere.example")];
+    for guess in 0..10 {
+        assert_eq!(knock(&format!("wrong-token-{guess}"), &foreign), "unauthorized");
+    }
+    // Under no other foreign name is there another try, even with the right one.
+    assert_eq!(knock(TOKEN, &[("origin", "https://third.example")]), "too_many_attempts");
+    assert_eq!(knock(TOKEN, &[]), "session_id");
+    for guess in 0..10 {
+        assert_eq!(knock(&format!("wrong-token-{guess}"), &[]), "unauthorized");
+    }
+    assert_eq!(knock(TOKEN, &[]), "too_many_attempts");
 }
 
 #[test]

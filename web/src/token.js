@@ -57,8 +57,8 @@ export class TokenStore {
 }
 
 /**
- * What to ask with where nobody gave a token: a server that runs on this very machine takes `devtoken`, unless another was set. Nothing elsewhere,
- * because an empty token counts as a wrong guess.
+ * What to ask with where nobody gave a token: a server that runs on this very machine takes `devtoken`, unless another was set. Nothing elsewhere:
+ * it would count as a wrong guess.
  * @param {string} token
  * @param {string} hostname
  */

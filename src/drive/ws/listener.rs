@@ -58,7 +58,7 @@ impl Ws<Listener> {
             match effect {
                 DoorEffect::Send(message) => ctx.text(message.to_json()),
                 DoorEffect::Check(hello) => {
-                    let admission = self.gate.admit(&hello.token, &self.knock, SignalFault::BadToken);
+                    let admission = self.gate.admit_hello(&hello, &self.knock);
                     let effects = self.role.door.admitted(admission, hello.session.as_deref());
                     self.apply(effects, ctx);
                 }

@@ -69,7 +69,7 @@ export class Guests {
   open() {
     if (this.#desk) return;
     const token = this.#token();
-    // Each wrong guess counts, and some more of them would lock this address out of the room as well.
+    // What was refused would be refused again.
     if (token === "" || token === this.#refused) {
       this.#fault = "unauthorized";
       this.#on();
