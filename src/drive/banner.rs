@@ -41,13 +41,25 @@ pub fn banner(
         line("relay", &format!("UDP and TCP port {relay}"));
     }
     if let Some(there) = there {
-        let target = format!("{there}#token={token}");
+        let target = format!("{there}#token={}", encoded(token));
         if let Ok(code) = QrCode::new(&target) {
             let picture = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
             let _ = write!(text, "\n{picture}\n  {target}\n");
         }
     }
     text
+}
+
+/// As the page reads it back: `+`, `%`, `&` and others mean something there. What RFC 3986 section 2.3 leaves unreserved never does.
+fn encoded(token: &str) -> String {
+    token.bytes().fold(String::new(), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(byte.into());
+        } else {
+            let _ = write!(text, "%{byte:02X}");
+        }
+        text
+    })
 }
 
 #[cfg(test)]
@@ -79,6 +91,20 @@ mod tests {
             "http://192.168.1.5:8080/#token=correct-horse",
             "█",
         ] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
+    }
+
+    #[test]
+    fn a_token_reaches_the_page_whatever_is_in_it() {
+        let token = "a+b&c%41d#\u{e9}-._~9";
+        let auth = AuthMode::Token(Secret::try_from(token).expect("long enough"));
+        let lan = Some("192.168.1.5".parse().unwrap());
+        let text = banner("0.0.0.0:8080".parse().unwrap(), (3479, None), false, &auth, lan);
+        let target = "http://192.168.1.5:8080/#token=a%2Bb%26c%2541d%23%C3%A9-._~9";
+        let code = QrCode::new(target).unwrap();
+        let picture = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
+        for part in [&format!(" {token}\n"), target, &picture] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
     }
