@@ -189,7 +189,7 @@ impl Gate {
         let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(too_many) = attempts.check(knock.client, now) {
             self.metrics.wrong_token();
-            return Admission::Bad(SignalFault::TooManyAttempts(too_many.retry_after.as_secs().max(1)));
+            return Admission::Bad(SignalFault::TooManyAttempts(too_many.seconds));
         }
         if self.is_good(token, knock) {
             return Admission::Good;
