@@ -34,7 +34,12 @@ pub fn banner(
     }
     line("token", token);
     if matches!(auth, AuthMode::Dev { .. }) {
-        line("", "drawn for this run; on this host \"devtoken\" works as well");
+        // It wants a peer on loopback, and whoever on this host connects to another address of ours comes from that one.
+        let local = http.ip().is_unspecified() || http.ip().to_canonical().is_loopback();
+        line(
+            "",
+            if local { "drawn for this run; on this host \"devtoken\" works as well" } else { "drawn for this run" },
+        );
     }
     line("media", &format!("UDP and TCP port {media}"));
     if let Some(relay) = relay {
@@ -92,6 +97,22 @@ mod tests {
             "█",
         ] {
             assert!(text.contains(part), "{part} is missing in {text}");
+        }
+    }
+
+    #[test]
+    fn the_well_known_token_is_named_where_it_works() {
+        let auth = AuthMode::Dev { random: secret() };
+        for (http, works) in [
+            ("[::]:80", true),
+            ("0.0.0.0:80", true),
+            ("127.0.0.2:80", true),
+            ("[::1]:80", true),
+            ("192.168.1.5:80", false),
+        ] {
+            let text = banner(http.parse().unwrap(), (3479, None), false, &auth, None);
+            assert_eq!(text.contains("devtoken"), works, "{text}");
+            assert!(text.contains("drawn for this run"), "{text}");
         }
     }
 
