@@ -377,7 +377,7 @@ fn with_help(arg: clap::Arg, notes: &str) -> clap::Arg {
 /// is on the media port (UDP, and TCP where UDP is blocked): open both in a firewall.
 ///
 /// Every setting is a flag, an environment variable, or a line of .env in the current directory; the first of these that is there
-/// counts. An empty variable is as good as none.
+/// counts. An empty one stands for the default, whatever the next one says.
 #[derive(Parser)]
 #[command(name = "voxcast", version, args_conflicts_with_subcommands = true, after_long_help = EXAMPLES)]
 struct Flags {
@@ -670,7 +670,7 @@ fn both<A, B>(
     }
 }
 
-/// Where variables come from. An empty one counts as unset.
+/// Where variables come from. An empty one stands for the default: whoever has a `.env` gets rid of its lines by that.
 struct Environment<'a>(&'a dyn Fn(&str) -> Option<OsString>);
 
 impl Environment<'_> {
@@ -947,8 +947,9 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_wins_over_the_environment_and_empty_is_unset() {
+    fn a_flag_wins_over_the_environment_and_empty_is_the_default() {
         let env = [("PORT", "1000"), ("MEDIA_PORT", ""), ("MAX_SESSIONS", " 7 "), ("RUST_LOG", "warn")];
+        assert_eq!(config(&["--port", ""], &env).port, 8080);
         let config = config(&["--port", "2000"], &env);
         assert_eq!((config.port, config.media_port, config.max_sessions.get()), (2000, 3479, 7));
         assert_eq!(Ok(config.log), "warn".parse());
@@ -1170,6 +1171,12 @@ mod tests {
             let fault = dotenv(text).expect_err(text).to_string();
             assert_eq!(fault, format!(".env: line {line} is not NAME=value"), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_dollar_in_single_quotes_is_one() {
+        let pairs = dotenv("AUTH_TOKEN='abc$ijk$$'\n").expect("a good line");
+        assert_eq!(pairs[0].1, "abc$ijk$$");
     }
 
     #[test]

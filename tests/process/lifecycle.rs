@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::client::{Listener, Socket};
 use super::relay::{told, uclient};
-use super::server::{Server, TOKEN, now, run};
+use super::server::{Server, TOKEN, binary, now, run};
 
 #[test]
 fn signals_end_it_well() {
@@ -94,6 +94,28 @@ fn wrong_settings_name_their_variable() {
     let (code, _, err) = run(&[], &missing);
     assert_eq!(code, Some(1));
     assert!(err.contains("TLS_CERT") && err.contains("/nowhere/cert.pem"), "{err}");
+}
+
+#[test]
+fn an_empty_variable_or_flag_hides_a_line_of_the_file() {
+    let folder = std::env::temp_dir().join(format!("voxcast-dotenv-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join(".env"), "PORT=http\nMEDIA_PORT=x\n").expect("a file");
+    let fault = |flags: &[&str], variables: &[(&str, &str)]| {
+        let mut command = binary();
+        let output = command.args(flags).envs(variables.iter().copied()).current_dir(&folder).output();
+        String::from_utf8(output.expect("the binary runs").stderr).expect("text")
+    };
+    for (flags, variables, name) in [
+        (&[][..], &[][..], "PORT"),
+        (&[], &[("PORT", "")], "MEDIA_PORT"),
+        (&["--port="], &[], "MEDIA_PORT"),
+        (&["--port="], &[("PORT", "odd")], "MEDIA_PORT"),
+    ] {
+        let told = fault(flags, variables);
+        assert!(told.starts_with(&format!("error: {name}: ")), "{flags:?} {variables:?}: {told}");
+    }
+    std::fs::remove_dir_all(&folder).expect("it is there");
 }
 
 #[test]
