@@ -275,6 +275,45 @@ fn what_a_session_had_it_gives_back() {
     assert_eq!(net.record(who).wishes.last(), Some(&RelayWish::Leave));
 }
 
+/// A session that has had a peer connection and a place at a relay, and has neither any more.
+fn idle_again(net: &mut Net, trickles: bool) -> Who {
+    let who = net.listener_with_outside_relay(trickles);
+    net.run_until("connected", secs(5), |net| net.record(who).connected > 0);
+    net.hang_up(who);
+    net.run_for(secs(1));
+    assert_eq!(net.state(who), SessionState::Idle);
+    let record = net.record_mut(who);
+    record.said.clear();
+    assert_eq!(std::mem::take(&mut record.wishes).last(), Some(&RelayWish::Leave));
+    who
+}
+
+#[test]
+fn an_offer_that_is_refused_leaves_the_next_one_a_relay_of_its_own() {
+    // The address that it asked for is told when it has been given back already.
+    let mut net = Net::seeded(19);
+    let who = idle_again(&mut net, true);
+    net.say(who, r#"{"type":"offer","sdp":"v=0"}"#);
+    net.relay(who, FIRST);
+    assert_eq!((faults(net.record(who)).len(), said(&net, who).len()), (1, 1));
+    net.rebuild(who);
+    assert_eq!(net.record(who).wishes[..3], [RelayWish::Join, RelayWish::Leave, RelayWish::Join]);
+    assert_eq!(said(&net, who)[1..], ["Answer", "host", "host"]);
+    net.relay(who, SECOND);
+    assert_eq!(said(&net, who)[1..], ["Answer", "host", "host", "relay", "null"]);
+    // It is refused no sooner than the next one comes.
+    let mut net = Net::seeded(20);
+    let who = idle_again(&mut net, false);
+    net.say(who, r#"{"type":"webrtc_offer","sdp":"v=0"}"#);
+    assert_eq!((said(&net, who), net.record(who).wishes.as_slice()), (vec![], &[RelayWish::Join][..]));
+    net.rebuild(who);
+    assert_eq!(net.record(who).wishes, [RelayWish::Join, RelayWish::Leave, RelayWish::Join]);
+    assert_eq!((faults(net.record(who)).len(), said(&net, who).len()), (1, 1), "nobody waits before it");
+    net.relay(who, FIRST);
+    assert_eq!(said(&net, who)[1..], ["WebrtcAnswer"]);
+    assert_eq!(addresses(&net, who, "relay"), [FIRST.to_string()]);
+}
+
 #[test]
 fn who_offers_twice_is_answered_twice_in_order() {
     let mut net = Net::seeded(17);

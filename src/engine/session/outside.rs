@@ -64,13 +64,15 @@ impl SessionCore {
 
     /// Answers an offer, or holds it back until there is a relayed candidate for the answer.
     pub(super) fn take_offer(&mut self, offer: Offer, now: Instant) -> Result<(), SignalFault> {
+        // Who offers again does not wait: the answers come in order.
+        let mut in_turn = self.outside.held.is_none();
+        self.answer_held(now);
+        // Nobody has asked yet, or what was held has just been refused and the relay given back with it.
         if self.outside.relay == Relay::Idle {
             self.outside.relay = Relay::Awaited { until: now + GATHERING };
             self.effects.push_back(Effect::Relay(RelayWish::Join));
+            in_turn = true;
         }
-        // Who offers again does not wait: the answers come in order.
-        let in_turn = self.outside.held.is_none();
-        self.answer_held(now);
         if matches!(self.outside.relay, Relay::Awaited { .. }) && offer.style == OfferStyle::Complete && in_turn {
             self.outside.held = Some(offer);
             return Ok(());
@@ -88,7 +90,8 @@ impl SessionCore {
 
     /// A relayed address is there.
     pub(super) fn relayed(&mut self, relayed: Relayed, now: Instant) {
-        if self.outside.relay == Relay::Off {
+        // What has been given back already is not the session's any more.
+        if matches!(self.outside.relay, Relay::Off | Relay::Idle) {
             return;
         }
         let known = self.outside.relay == Relay::There(relayed);
