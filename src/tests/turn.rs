@@ -599,13 +599,19 @@ fn a_worker_has_so_many_allocations_and_no_more() {
     let room = u32::try_from(SHARDS * SESSIONS_PER_SHARD).expect("some thousands");
     (0..room + 5).for_each(|session| scene.join(session));
     scene.run_for(secs(2));
-    let without = scene.told.iter().filter(|(_, told)| matches!(told, Told::Without(_))).count();
-    assert_eq!((scene.shards.len(), without), (SHARDS, 5));
-    // Who waits has the place of who leaves.
+    let without = |scene: &Scene| scene.told.iter().filter(|(_, told)| matches!(told, Told::Without(_))).count();
+    assert_eq!((scene.shards.len(), without(&scene)), (SHARDS, 5));
+    // Who waits has the place of who leaves, and nobody else hears of it.
     scene.leave(3);
+    scene.leave(4);
     scene.run_for(secs(1));
     scene.put(|shards, now, apply| shards.tick(now, apply));
-    assert!(scene.told.iter().any(|(_, told)| matches!(told, Told::Ready(SessionKey(key), _) if *key >= room)));
+    let served = |told: &Told| matches!(told, Told::Ready(SessionKey(key), _) if *key >= room);
+    assert_eq!(scene.told.iter().filter(|(_, told)| served(told)).count(), 2);
+    assert_eq!(without(&scene), 5);
+    // Unless it asks.
+    scene.join(room + 4);
+    assert_eq!(without(&scene), 6);
 }
 
 #[test]

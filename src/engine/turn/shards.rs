@@ -293,7 +293,7 @@ impl Shards {
         match member.shard.and_then(|shard| self.all.get(&shard)).map(Shard::relayed) {
             Some(Some(relayed)) => apply(ShardEffect::Ready { session, relayed }),
             Some(None) => {}
-            None => self.seat(session, now, apply),
+            None => self.seat_or_tell(session, now, apply),
         }
     }
 
@@ -424,18 +424,23 @@ impl Shards {
         }
     }
 
-    /// Gives a session a place at a shard, an old or a new one.
-    fn seat(&mut self, session: SessionKey, now: Instant, apply: Apply<'_>) {
+    /// Gives a session a place at a shard, or tells it that there is none.
+    fn seat_or_tell(&mut self, session: SessionKey, now: Instant, apply: Apply<'_>) {
+        if !self.seat(session, now, apply) {
+            self.waiting.insert(session);
+            apply(ShardEffect::Without { session });
+        }
+    }
+
+    /// Gives a session a place at a shard, an old or a new one; returns whether there was one.
+    fn seat(&mut self, session: SessionKey, now: Instant, apply: Apply<'_>) -> bool {
         let usable = |(_, shard): &(&ShardId, &Shard)| shard.has_room(now);
         // One that is there before one that is not, the older before the newer, so that the newer empties.
         let ready = self.all.iter().filter(usable).find(|(_, shard)| shard.relayed().is_some());
         let place = ready.or_else(|| self.all.iter().find(usable)).map(|(id, _)| *id);
-        let Some(id) = place.or_else(|| self.open(now, apply)) else {
-            self.waiting.insert(session);
-            return apply(ShardEffect::Without { session });
-        };
+        let Some(id) = place.or_else(|| self.open(now, apply)) else { return false };
+        let Some(shard) = self.all.get_mut(&id) else { return false };
         self.waiting.remove(&session);
-        let Some(shard) = self.all.get_mut(&id) else { return };
         shard.members.insert(session);
         shard.idle = None;
         let relayed = shard.relayed();
@@ -445,6 +450,7 @@ impl Shards {
         if let Some(relayed) = relayed {
             self.welcome(id, session, relayed, now, apply);
         }
+        true
     }
 
     /// The session's shard has an address.
@@ -474,13 +480,10 @@ impl Shards {
     }
 
     fn seat_the_waiting(&mut self, now: Instant, apply: Apply<'_>) {
-        let hopeless = self.all.len() == SHARDS || !self.places.iter().any(|place| place.is_open(now));
-        if hopeless && !self.all.values().any(|shard| shard.has_room(now)) {
-            return;
-        }
-        for session in self.waiting.clone() {
-            self.seat(session, now, apply);
-        }
+        // Where there is no place for one, there is none for the next.
+        while let Some(session) = self.waiting.first().copied()
+            && self.seat(session, now, apply)
+        {}
     }
 
     /// Deletes a shard that nobody uses.
@@ -523,7 +526,7 @@ impl Shards {
             }
         }
         for session in shard.members {
-            self.seat(session, now, apply);
+            self.seat_or_tell(session, now, apply);
         }
     }
 
