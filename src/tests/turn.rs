@@ -823,6 +823,19 @@ fn a_request_that_nobody_answers_ends_the_allocation_whatever_it_asks() {
 }
 
 #[test]
+fn an_allocation_that_is_deleted_at_a_silent_server_goes_in_time_and_nobody_spins() {
+    let mut scene = Scene::one(TurnTransport::Udp);
+    scene.ready(1);
+    scene.run_for(secs(12));
+    scene.leave(1);
+    scene.run_for(secs(6));
+    // It is asked for a proof soon, and to delete before that is overdue.
+    scene.at("one").silent = true;
+    scene.run_for(secs(10));
+    assert_eq!(scene.closes(), [Gone::Deleted]);
+}
+
+#[test]
 fn what_a_server_has_forgotten_is_found_out_and_made_anew() {
     for transport in [TurnTransport::Udp, TurnTransport::Tcp] {
         let mut scene = Scene::one(transport);

@@ -344,6 +344,8 @@ impl Allocation {
                 self.probe = None;
                 self.line.clear();
                 self.drop_parked(|_| false);
+                // What else was asked is nothing to wait for.
+                self.asked.clear();
                 self.protocol.delete(now);
                 self.settle(now, apply);
             }
