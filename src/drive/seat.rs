@@ -11,7 +11,7 @@ use actix::{Recipient, WeakAddr};
 
 use crate::engine::demux::Path;
 use crate::engine::error::SessionError;
-use crate::engine::session::{Effect, Input, RelayWish, SessionCore, SessionState};
+use crate::engine::session::{Effect, Input, SessionCore, SessionState};
 use crate::wire::ids::{SessionId, SessionKey, WorkerId};
 use crate::wire::media::AudioTurn;
 use crate::wire::signal::SignalFault;
@@ -98,7 +98,7 @@ impl Seat {
     /// This is where its client is, as we see it.
     pub fn see_client(&mut self, client: IpAddr) {
         self.client = client;
-        turn::wish(&self.hub, self.key, client, RelayWish::Permit(client));
+        turn::see(&self.hub, self.key, client);
     }
 
     /// The worker's shared state.

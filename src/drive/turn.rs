@@ -282,6 +282,11 @@ pub fn wish(hub: &Hub, session: SessionKey, client: IpAddr, wish: RelayWish) {
     });
 }
 
+/// A session's client is seen at this address from now on.
+pub fn see(hub: &Hub, session: SessionKey, client: IpAddr) {
+    put(hub, |shards, now, apply| shards.see(session, client, now, apply));
+}
+
 /// Sends a datagram of a session from its relayed address.
 pub fn send(hub: &Hub, transmit: &Transmit) {
     let Transmit { source, destination, contents, .. } = transmit;

@@ -287,6 +287,11 @@ impl Scene {
         self.put(|shards, now, apply| shards.permit(SessionKey(session), ip, now, apply))
     }
 
+    /// The session's client is seen somewhere else.
+    fn see(&mut self, session: u32, client: IpAddr) {
+        self.put(|shards, now, apply| shards.see(SessionKey(session), client, now, apply));
+    }
+
     fn send(&mut self, relayed: SocketAddr, peer: SocketAddr, data: &[u8]) -> Result<(), Unsent> {
         self.put(|shards, now, apply| shards.send(relayed, peer, data, now, apply))
     }
@@ -985,15 +990,17 @@ fn only_peers_are_asked_for_and_only_so_many() {
         assert!(!scene.permit(1, ip.parse().expect("an address")), "{ip}");
     }
     assert!(!scene.permit(2, PEER.ip()), "of a session that is not there");
-    // Of another family than the relayed address: there is no way.
-    scene.permit(1, "2001:db8::1".parse().expect("an address"));
+    // Of another family than the relayed address there is no way, and they take nobody's place.
+    for number in 1..40 {
+        assert!(!scene.permit(1, IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, number])));
+    }
     scene.run_for(secs(1));
     assert_eq!(scene.at("one").count(CREATE_PERMISSION), 1);
     let more = peers().into_iter().filter(|peer| scene.permit(1, peer.ip())).count();
     // PEER is among them, and was let through before.
-    assert_eq!(more, IPS_PER_SESSION - 2 + 1);
+    assert_eq!(more, IPS_PER_SESSION - 1 + 1);
     scene.run_for(secs(10));
-    assert_eq!(scene.at("one").count(CREATE_PERMISSION), IPS_PER_SESSION - 1);
+    assert_eq!(scene.at("one").count(CREATE_PERMISSION), IPS_PER_SESSION);
     let outsider = peers()[100];
     assert_eq!(scene.send(relayed, outsider, &check(20)), Err(Unsent::NoPermission));
     assert_eq!(scene.send(SocketAddr::from(([1, 2, 3, 4], 5)), PEER, &check(20)), Err(Unsent::NoAllocation));
@@ -1036,6 +1043,41 @@ fn where_a_client_is_seen_goes_before_where_it_says_it_is() {
     scene.run_for(secs(2));
     let passed: Vec<_> = scene.at("one").passed.iter().map(|(_, to, _)| *to).collect();
     assert_eq!(passed, [seen, all[12]]);
+}
+
+#[test]
+fn a_client_that_is_seen_elsewhere_is_let_through_there_whatever_it_has_named() {
+    let mut scene = Scene::one(TurnTransport::Udp);
+    let (all, last) = (peers(), IPS_PER_SESSION - 2);
+    let (seen, relayed) = (all[700], scene.ready(1));
+    scene.run_for(secs(1));
+    for peer in &all[..=last] {
+        assert!(scene.permit(1, peer.ip()));
+    }
+    assert!(!scene.permit(1, seen.ip()), "it has named as many as it may");
+    scene.see(1, seen.ip());
+    assert_eq!(scene.send(relayed, all[last], &check(20)), Ok(()));
+    assert_eq!(scene.send(relayed, seen, &check(20)), Ok(()));
+    scene.run_for(secs(2));
+    let passed: Vec<_> = scene.at("one").passed.iter().map(|(_, to, _)| *to).collect();
+    assert_eq!(passed, [seen, all[last]], "it goes before those that it has named");
+    // The next allocation lets it through there, and no more where it was.
+    scene.restart("one");
+    let address = |told: &Told| match told {
+        Told::Ready(_, relayed) => Some(relayed.address),
+        _ => None,
+    };
+    let (relayed, _) = scene.until("ready again", KEEPALIVE + TRANSACTION, address);
+    scene.run_for(secs(2));
+    assert_eq!(scene.send(relayed, seen, &check(20)), Ok(()));
+    assert_eq!(scene.send(relayed, all[last], &check(20)), Ok(()));
+    assert_eq!(scene.send(relayed, PEER, &check(20)), Err(Unsent::NoPermission));
+    // By IPv6 there is no way, and who wants no relay is not asked for.
+    let asked = scene.at("one").count(CREATE_PERMISSION);
+    scene.see(1, IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]));
+    scene.see(2, PEER.ip());
+    scene.run_for(secs(1));
+    assert_eq!((scene.at("one").count(CREATE_PERMISSION), scene.shards.sessions()), (asked, 1));
 }
 
 #[test]

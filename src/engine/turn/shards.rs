@@ -16,11 +16,11 @@ use super::{TurnServer, is_peer};
 pub const SESSIONS_PER_SHARD: usize = 50;
 /// Allocations of one worker. Sessions beyond them have no relayed candidate.
 pub const SHARDS: usize = 64;
-/// Addresses that one session may have let through; its client names them.
+/// Addresses that one session may have let through: where we see its client, and those that it names.
 pub const IPS_PER_SESSION: usize = 16;
 /// An allocation so old takes no newcomers: all whom it ever let through still are.
 pub const AGE: Duration = Duration::from_secs(3600);
-/// The same for one that lets so many addresses through. What its sessions may still name has room.
+/// The same for one that lets so many addresses through. What its sessions may still name has room, unless many of them move often.
 const CROWDED: usize = super::PERMISSIONS - SESSIONS_PER_SHARD * IPS_PER_SESSION;
 /// The same for one whose credentials end so soon: a refresh may be refused then.
 const ENDING: Duration = Duration::from_secs(300);
@@ -192,7 +192,9 @@ impl Shard {
 #[derive(Debug, Default)]
 struct Member {
     shard: Option<ShardId>,
-    /// Whom it expects; the first is its client, as we see it.
+    /// Its client, where we see it now.
+    client: Option<IpAddr>,
+    /// Whom it expects besides.
     ips: Vec<IpAddr>,
 }
 
@@ -286,10 +288,8 @@ impl Shards {
     /// is there, and keeps it until it leaves. One that has joined already is told again where it stands.
     pub fn join(&mut self, session: SessionKey, client: IpAddr, now: Instant, apply: Apply<'_>) {
         let member = self.members.entry(session).or_default();
-        let client = client.to_canonical();
-        if member.ips.is_empty() && is_peer(client) {
-            member.ips.push(client);
-        }
+        // Who is seen by IPv6 may still send from where it was.
+        member.client = within_reach(client).or(member.client);
         match member.shard.and_then(|shard| self.all.get(&shard)).map(Shard::relayed) {
             Some(Some(relayed)) => apply(ShardEffect::Ready { session, relayed }),
             Some(None) => {}
@@ -311,12 +311,23 @@ impl Shards {
         }
     }
 
+    /// The session's client is seen at this address from now on. It is let through whatever the client has named: its media most likely
+    /// comes from there.
+    pub fn see(&mut self, session: SessionKey, client: IpAddr, now: Instant, apply: Apply<'_>) {
+        let Some(member) = self.members.get_mut(&session) else { return };
+        let Some(client) = within_reach(client) else { return };
+        member.client = Some(client);
+        if let Some(id) = member.shard {
+            self.with_allocation(id, now, apply, |allocation, apply| allocation.permit(client, true, now, apply));
+        }
+    }
+
     /// The session expects a peer at this address; returns whether it may.
     pub fn permit(&mut self, session: SessionKey, ip: IpAddr, now: Instant, apply: Apply<'_>) -> bool {
-        let ip = ip.to_canonical();
-        let Some(member) = self.members.get_mut(&session).filter(|_| is_peer(ip)) else { return false };
-        if !member.ips.contains(&ip) {
-            if member.ips.len() == IPS_PER_SESSION {
+        let Some(ip) = within_reach(ip) else { return false };
+        let Some(member) = self.members.get_mut(&session) else { return false };
+        if member.client != Some(ip) && !member.ips.contains(&ip) {
+            if member.ips.len() == IPS_PER_SESSION - 1 {
                 return false;
             }
             member.ips.push(ip);
@@ -457,11 +468,14 @@ impl Shards {
     fn welcome(&mut self, id: ShardId, session: SessionKey, relayed: Relayed, now: Instant, apply: Apply<'_>) {
         apply(ShardEffect::Ready { session, relayed });
         let Some(member) = self.members.get(&session) else { return };
-        let ips = member.ips.clone();
+        let (client, ips) = (member.client, member.ips.clone());
         self.with_allocation(id, now, apply, |allocation, apply| {
-            for (place, ip) in ips.into_iter().enumerate() {
-                // A client's own address is nearly always the one that its media comes from.
-                allocation.permit(ip, place == 0, now, apply);
+            // A client's own address is nearly always the one that its media comes from.
+            if let Some(client) = client {
+                allocation.permit(client, true, now, apply);
+            }
+            for ip in ips {
+                allocation.permit(ip, false, now, apply);
             }
         });
     }
@@ -561,6 +575,12 @@ impl Shards {
             self.welcome(id, session, relayed, now, apply);
         }
     }
+}
+
+/// The address, if a peer there can be let through. We ask for allocations of IPv4 only.
+fn within_reach(ip: IpAddr) -> Option<IpAddr> {
+    let ip = ip.to_canonical();
+    (ip.is_ipv4() && is_peer(ip)).then_some(ip)
 }
 
 /// What an allocation has said that concerns more than itself.
