@@ -28,5 +28,6 @@ pub mod tls;
 pub mod turn;
 pub mod udp;
 pub mod upgrade;
+pub mod visits;
 pub mod worker;
 pub mod ws;

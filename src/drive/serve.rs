@@ -10,7 +10,9 @@ use actix_http::h1::{Codec, ExpectHandler};
 use actix_http::{HttpService, Request};
 use actix_server::{GracefulShutdownSignal, Server, ServerHandle};
 use actix_service::boxed::{self, BoxServiceFactory};
-use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
+use actix_service::{
+    IntoServiceFactory as _, Service as _, ServiceFactoryExt as _, apply_fn_factory, fn_service, map_config,
+};
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::{App, HttpResponse, web};
 use thread_priority::ThreadPriority;
@@ -19,13 +21,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::gate::Gate;
 use super::http;
 use super::upgrade::upgrade;
+use super::visits::{self, Visits};
 
 /// How long HTTP answers that are under way may take after that.
 const HTTP_SECONDS: u64 = 3;
 /// How long a client may take to close a connection that we have closed.
 const DISCONNECTED: Duration = Duration::from_secs(1);
 
-/// Serves pages, API and WebSockets from now on, on so many connections at most.
+/// Serves pages, API and WebSockets from now on, on so many connections at most. Of each that is no WebSocket yet, a request is awaited with
+/// this `patience`.
 ///
 /// # Errors
 /// When the system has no thread for it.
@@ -34,15 +38,17 @@ pub fn serve(
     listener: TcpListener,
     tls: Option<rustls::ServerConfig>,
     connections: usize,
+    patience: Duration,
 ) -> io::Result<ServerHandle> {
     let builder = Server::build().workers(1).max_concurrent_connections(connections);
     let builder = builder.shutdown_timeout(HTTP_SECONDS).disable_signals();
     let leaving = builder.graceful_shutdown_signal();
+    let visits = Visits::new(gate.clone(), connections, patience);
     let builder = match tls {
-        Some(tls) => {
-            builder.listen("https", listener, move || http_service(&gate, &leaving).rustls_0_23(tls.clone()))?
-        }
-        None => builder.listen("http", listener, move || http_service(&gate, &leaving).tcp())?,
+        Some(tls) => builder.listen("https", listener, move || {
+            visits.clone().bound(http_service(&gate, &leaving).rustls_0_23(tls.clone()))
+        })?,
+        None => builder.listen("http", listener, move || visits.clone().bound(http_service(&gate, &leaving).tcp()))?,
     };
     let server = builder.run();
     let handle = server.handle();
@@ -78,8 +84,15 @@ where
         .into_factory()
         .map(ServiceResponse::map_into_boxed_body)
         .map_err(|error| error.error_response());
+    let pages = apply_fn_factory(map_config(pages, |()| AppConfig::default()), |request: Request, pages: &_| {
+        visits::asked();
+        pages.call(request)
+    });
     let gate = gate.clone().into_inner();
-    let sockets = fn_service(move |handshake| upgrade(gate.clone(), handshake));
+    let sockets = fn_service(move |handshake| {
+        visits::upgraded();
+        upgrade(gate.clone(), handshake)
+    });
     let leaving = leaving.clone();
     HttpService::build()
         .graceful_shutdown_signal(move || {
@@ -90,7 +103,7 @@ where
         .tcp_nodelay(true)
         .client_disconnect_timeout(DISCONNECTED)
         .upgrade(boxed::factory(sockets))
-        .finish(boxed::factory(map_config(pages, |()| AppConfig::default())))
+        .finish(boxed::factory(pages))
 }
 
 /// Lets media go first where they share a core: a page may wait, audio may not. For the thread of an HTTP worker.

@@ -11,7 +11,7 @@ use actix_server::ServerHandle;
 use actix_web::web;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Socket, TcpKeepalive, Type};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -48,6 +48,7 @@ use super::serve::serve;
 use super::tcp::{MediaListener, Reception, Room, Service, accept};
 use super::turn::{self, TurnServers};
 use super::udp::{MediaPort, MediaSocket, bind_all, listen_all};
+use super::visits::PATIENCE;
 use super::worker::{Play, Retire, Sockets, Worker};
 
 /// Connections that wait to be accepted.
@@ -120,6 +121,11 @@ impl Server {
     /// # Errors
     /// What could not be bound or started, named as the operator wrote it.
     pub async fn start(config: &Config) -> Result<Self, ServeError> {
+        Self::start_with(config, PATIENCE).await
+    }
+
+    /// Tests have less patience with those who bring no request.
+    async fn start_with(config: &Config, patience: Duration) -> Result<Self, ServeError> {
         let clock = Clock;
         let connections = usize::try_from(config.max_sessions.get()).unwrap_or(usize::MAX);
         let connections = connections.saturating_add(CONNECTIONS_BESIDE);
@@ -213,7 +219,7 @@ impl Server {
             draining: drained,
             registry,
         });
-        let http = serve(gate, listener, tls, connections)?;
+        let http = serve(gate, listener, tls, connections, patience)?;
         Ok(Self { http, workers, draining, audio, http_addr, media_port, relay_port })
     }
 
@@ -409,6 +415,8 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     // Accepted sockets have it from this one. A client that takes nothing for so long is gone, and its WebSocket could not
     // even be pinged: its output is full.
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    // One that is silent and is asked nothing may be gone, too.
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(UNACKNOWLEDGED))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -429,13 +437,22 @@ fn tls_config(files: &TlsFiles) -> Result<rustls::ServerConfig, ServeError> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::{ErrorKind, Read, Write};
     use std::net::TcpStream;
 
+    use actix_web::rt::task::spawn_blocking;
+    use rcgen::CertifiedKey;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
     use socket2::SockRef;
 
     use super::*;
     use crate::config::{self, Command};
+
+    fn config(flags: &[&str]) -> Config {
+        let flags = ["voxcast", "--host=127.0.0.1", "--port=0", "--media-port=0", "--relay-port=0"].iter().chain(flags);
+        let Ok(Command::Serve(config)) = config::read(flags, &|_| None, [7; 16]) else { panic!("sound settings") };
+        *config
+    }
 
     async fn status(address: SocketAddr, request: &'static str) -> String {
         let answer = tokio::task::spawn_blocking(move || {
@@ -450,9 +467,7 @@ mod tests {
 
     #[actix::test]
     async fn while_it_drains_it_is_alive_but_not_ready() {
-        let flags = ["voxcast", "--host=127.0.0.1", "--port=0", "--media-port=0", "--relay-port=0"];
-        let Ok(Command::Serve(config)) = config::read(flags, &|_| None, [7; 16]) else { panic!("sound settings") };
-        let server = Server::start(&config).await.expect("it starts");
+        let server = Server::start(&config(&[])).await.expect("it starts");
         let at = server.http_addr;
         assert_eq!(status(at, "/readyz").await, "200");
         server.draining.send_replace(true);
@@ -464,11 +479,107 @@ mod tests {
         server.stop().await;
     }
 
+    /// Longer than any of these waits is nobody's patience; shorter than actix-http's own, of an idle connection by HTTP/2.
+    const SOON: Duration = Duration::from_secs(4);
+    /// That of a server here, with those who bring no request.
+    const IMPATIENT: Duration = Duration::from_secs(1);
+
+    fn connect(address: SocketAddr) -> TcpStream {
+        let stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(SOON)).expect("a timeout");
+        stream
+    }
+
+    /// Reads until this has come.
+    fn read_until(stream: &mut impl Read, last: &[u8]) {
+        let mut read = Vec::new();
+        while !read.ends_with(last) {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap_or_else(|error| panic!("{error} after {read:?}"));
+            read.extend(byte);
+        }
+    }
+
+    /// Whether the server ends it.
+    fn ends(stream: &mut impl Read) -> bool {
+        match stream.read_to_end(&mut Vec::new()) {
+            Ok(_) => true,
+            Err(error) => matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof),
+        }
+    }
+
+    #[actix::test]
+    async fn a_request_that_does_not_come_ends_a_connection_but_no_websocket() {
+        let server = Server::start_with(&config(&[]), IMPATIENT).await.expect("it starts");
+        let at = server.http_addr;
+        let done = spawn_blocking(move || {
+            let mut socket = connect(at);
+            let key = "Sec-WebSocket-Key: AQIDBAUGBwgJCgsMDQ4PEA==\r\nSec-WebSocket-Version: 13";
+            write!(
+                socket,
+                "GET /ws HTTP/1.1\r\nHost: {at}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{key}\r\n\r\n"
+            )
+            .expect("sent");
+            read_until(&mut socket, b"\r\n\r\n");
+            for half in
+                ["G", "GET /healthz HTTP/1.1\r\n", "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nH"]
+            {
+                let mut stream = connect(at);
+                write!(stream, "GET /healthz HTTP/1.1\r\nHost: {at}\r\n\r\n").expect("sent");
+                read_until(&mut stream, b"ok\n");
+                write!(stream, "{half}").expect("sent");
+                assert!(ends(&mut stream), "{half}");
+            }
+            // A ping without a word, masked with zeros, and its answer (RFC 6455 section 5.2).
+            socket.write_all(&[0x89, 0x80, 0, 0, 0, 0]).expect("it is open");
+            read_until(&mut socket, b"\x8a\0");
+        });
+        done.await.expect("it went well");
+        server.stop().await;
+    }
+
+    #[actix::test]
+    async fn a_connection_by_http2_ends_when_no_request_comes() {
+        let CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let folder = std::env::temp_dir().join(format!("voxcast-http2-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let [chain, key] = [("cert.pem", cert.pem()), ("key.pem", signing_key.serialize_pem())].map(|(name, text)| {
+            let path = folder.join(name);
+            std::fs::write(&path, text).expect("written");
+            path.to_str().expect("text").to_owned()
+        });
+        let config = config(&[&format!("--tls-cert={chain}"), &format!("--tls-key={key}")]);
+        let server = Server::start_with(&config, IMPATIENT).await.expect("it starts");
+        std::fs::remove_dir_all(&folder).expect("it is ours");
+        let at = server.http_addr;
+        let done = spawn_blocking(move || {
+            let mut roots = RootCertStore::empty();
+            roots.add(cert.der().clone()).expect("a certificate");
+            let mut client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+            client.alpn_protocols = vec![b"h2".to_vec()];
+            let session = ClientConnection::new(Arc::new(client), "localhost".try_into().expect("a name"));
+            let mut stream = StreamOwned::new(session.expect("a session"), connect(at));
+            // Settings without any, acknowledged, and `GET / HTTP/2` of `x` (RFC 9113 section 3.4, RFC 7541 appendix A).
+            stream
+                .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\0\x04\x01\0\0\0\0")
+                .expect("sent");
+            stream.write_all(b"\0\0\x06\x01\x05\0\0\0\x01\x82\x84\x87\x41\x01x").expect("sent");
+            read_until(&mut stream, b"</html>\n");
+            assert!(ends(&mut stream));
+        });
+        done.await.expect("it went well");
+        server.stop().await;
+    }
+
     #[test]
     fn an_accepted_connection_does_not_wait_for_ever() {
         let listener = bind_tcp(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port is free");
         let _client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
         let (accepted, _) = listener.accept().expect("a client");
-        assert_eq!(SockRef::from(&accepted).tcp_user_timeout().expect("Linux has it"), Some(UNACKNOWLEDGED));
+        let accepted = SockRef::from(&accepted);
+        assert_eq!(accepted.tcp_user_timeout().expect("Linux has it"), Some(UNACKNOWLEDGED));
+        assert!(accepted.keepalive().expect("all have it"));
+        assert_eq!(accepted.tcp_keepalive_time().expect("Linux has it"), UNACKNOWLEDGED);
     }
 }

@@ -79,7 +79,9 @@ impl Room {
         Self(Arc::new(Mutex::new(Guests::new(most))))
     }
 
-    fn enter(&self, addr: ClientAddr) -> Option<Guest> {
+    /// A place for one more from this address, if there is any.
+    #[must_use]
+    pub fn enter(&self, addr: ClientAddr) -> Option<Guest> {
         self.lock().enter(addr).then(|| Guest { room: self.clone(), addr })
     }
 

@@ -446,7 +446,9 @@ impl Access {
         list.contains(&origin) || own()
     }
 
-    fn trusts(&self, addr: IpAddr) -> bool {
+    /// Whether this is one of the operator's proxies.
+    #[must_use]
+    pub fn trusts(&self, addr: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|net| net.contains(&addr))
     }
 }

@@ -8,10 +8,13 @@ use std::sync::Arc;
 use rcgen::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
+use socket2::{Domain, Socket as Socket2, Type};
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
+use voxcast::drive::limits;
+use voxcast::engine::guests::PER_ADDRESS;
 
 use super::client::{Listener, Socket};
-use super::server::{PATIENCE, Server, TOKEN};
+use super::server::{PATIENCE, Server, TOKEN, await_that};
 
 /// Status, headers in lower case, and body.
 pub fn request(server: SocketAddr, method: &str, path: &str, headers: &str) -> (u16, String, String) {
@@ -215,6 +218,51 @@ fn metrics_count_what_happens() {
     }
     assert!(!text.contains(&listener.session), "a session id is a label");
     assert!(text.ends_with("# EOF\n"));
+}
+
+/// A connection from this address.
+fn connect_from(from: [u8; 4], server: SocketAddr) -> TcpStream {
+    let socket = Socket2::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((from, 0)).into()).expect("an address of loopback");
+    socket.connect(&server.into()).expect("the server listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    socket.into()
+}
+
+/// Has one request answered, and begins another. Whether there was an answer.
+fn half_ask(stream: &mut TcpStream) -> bool {
+    let mut answer = [0; 9];
+    // Nobody may be there any more.
+    let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nG");
+    stream.read_exact(&mut answer).is_ok() && answer == *b"HTTP/1.1 "
+}
+
+#[test]
+fn strangers_of_one_address_keep_no_others_out() {
+    limits::raise_open_files(2048);
+    let server = Server::start(&[("TRUSTED_PROXIES", "127.0.0.1")]);
+    let ([many, other], proxy) = ([[127, 0, 0, 3], [127, 0, 0, 2]], [127, 0, 0, 1]);
+    let (mut member, _) =
+        tungstenite::client("ws://localhost/signal", connect_from(many, server.http)).expect("upgraded");
+    let join = json!({"type": "join", "roomId": "blue", "userId": "ann", "token": TOKEN});
+    member.send(Message::text(join.to_string())).expect("sent");
+    assert!(matches!(member.read(), Ok(Message::Text(_))));
+    let (stranger, _) = tungstenite::client("ws://localhost/ws", connect_from(many, server.http)).expect("upgraded");
+    let held: Vec<_> = std::iter::repeat_with(|| connect_from(many, server.http))
+        .map_while(|mut stream| half_ask(&mut stream).then_some(stream))
+        .take(2048)
+        .collect();
+    // A WebSocket without a token is one of them, one with a token is none.
+    assert_eq!(held.len(), PER_ADDRESS as usize - 1);
+    for from in [other, proxy] {
+        assert!(half_ask(&mut connect_from(from, server.http)), "{from:?}");
+    }
+    let of_many: Vec<_> = (0..=PER_ADDRESS).map(|_| connect_from(proxy, server.http)).collect();
+    assert!(half_ask(&mut connect_from(proxy, server.http)), "all who come through a proxy come from there");
+    drop((held, stranger, of_many));
+    await_that("free again", || half_ask(&mut connect_from(many, server.http)));
+    member.send(Message::Ping(tungstenite::Bytes::new())).expect("it is open");
+    assert!(matches!(member.read(), Ok(Message::Pong(_))));
 }
 
 /// A certificate for `localhost` in files of its own, and whoever trusts it.

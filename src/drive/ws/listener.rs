@@ -89,7 +89,7 @@ impl Ws<Listener> {
 
     fn attached(&mut self, Opened { line, id: new, media }: Opened, id: SessionId, profile: Profile, ctx: &mut Ctx) {
         self.role.line = Some(line);
-        self.link.admitted.set(true);
+        self.link.admit();
         self.role.door.attached();
         self.role.greeted = Some((id, profile));
         let session_id = id.to_string();

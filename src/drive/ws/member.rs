@@ -31,7 +31,9 @@ where
     let known = knocked == Some(Admission::Good);
     let first = knocked.map(|admission| door.knock(admission)).unwrap_or_default();
     let socket = Ws::new(Member { door, first, place: None }, gate, knock);
-    socket.link.admitted.set(known);
+    if known {
+        socket.link.admit();
+    }
     carry(socket, LIMIT_CLIENT, framed).await
 }
 
@@ -62,7 +64,7 @@ impl Ws<Member> {
 
     /// The member's next word waits until the rooms have dealt with this one.
     fn forward(&mut self, message: RoomMsg, ctx: &mut Ctx) {
-        self.link.admitted.set(true);
+        self.link.admit();
         let place = self.role.place.get_or_insert_with(|| self.gate.lobby.enter(ctx.address().recipient()));
         // Whoever joins is told of ICE servers.
         let gate = matches!(message, RoomMsg::Join(_)).then(|| self.gate.clone());

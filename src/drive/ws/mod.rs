@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use crate::engine::door::CloseReason;
 
 use super::gate::{Gate, Knock};
+use super::visits;
 
 pub use listener::listen;
 pub use member::meet;
@@ -82,6 +83,14 @@ struct Link {
     fault: Cell<Option<CloseReason>>,
     /// Set when a client took long to take something, and could not be listened to meanwhile.
     slow: Cell<bool>,
+}
+
+impl Link {
+    /// The client is known from now on.
+    fn admit(&self) {
+        self.admitted.set(true);
+        visits::admitted();
+    }
 }
 
 type Ctx<R> = WebsocketContext<Ws<R>>;
