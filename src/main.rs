@@ -35,7 +35,8 @@ fn main() -> ExitCode {
 
 fn serve(config: &Config) -> anyhow::Result<()> {
     logging::init(config.log_format, &config.log)?;
-    actix_web::rt::System::new().block_on(async {
+    let system = actix_web::rt::System::new();
+    let done = system.block_on(async {
         // Before anything is started, so that no signal is missed.
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
@@ -51,7 +52,10 @@ fn serve(config: &Config) -> anyhow::Result<()> {
         server.stop().await;
         tracing::info!("gone");
         Ok(())
-    })
+    });
+    // Dropped, it would wait for every name that is being looked up, which nothing can hurry.
+    std::mem::forget(system);
+    done
 }
 
 fn run_load(args: &LoadArgs) -> anyhow::Result<()> {

@@ -1,12 +1,14 @@
 //! How the process starts, what it says of bad settings, and how it goes.
 
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::client::{Listener, Socket};
 use super::relay::{told, uclient};
-use super::server::{Server, TOKEN, binary, now, run};
+use super::server::{PATIENCE, Server, TOKEN, binary, now, run};
 
 #[test]
 fn signals_end_it_well() {
@@ -24,6 +26,30 @@ fn signals_end_it_well() {
         assert_eq!(status.code(), Some(0), "{name}: {log}");
         assert!(asked.elapsed() < Duration::from_secs(10), "{name}: {log}");
     }
+}
+
+#[test]
+fn a_name_that_nobody_knows_does_not_keep_it() {
+    // A server of names that never answers. Other tests may run at the same time.
+    let [.., a, b, c] = std::process::id().to_be_bytes();
+    let silent = match UdpSocket::bind((Ipv4Addr::new(127, a.max(1), b, c | 2), 53)) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return eprintln!("not tested: root has port 53"),
+        bound => bound.expect("it is free"),
+    };
+    silent.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let resolver = std::env::temp_dir().join(format!("voxcast-resolver-{}", std::process::id()));
+    let address = silent.local_addr().expect("bound").ip();
+    std::fs::write(&resolver, format!("nameserver {address}\noptions timeout:30\n")).expect("written");
+    let turn = [("TURN_URLS", "turn:turn.example.com"), ("TURN_SECRET", "a-secret-for-tests")];
+    let server = Server::start_with_resolver(&resolver, &turn);
+    std::fs::remove_file(&resolver).expect("it is ours");
+    let _listener = Listener::connect(server.http);
+    silent.recv(&mut [0; 512]).expect("the name is looked up");
+    let asked = now();
+    server.signal("TERM");
+    let (status, log) = server.ended();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(asked.elapsed() < Duration::from_secs(10), "{log}");
 }
 
 #[test]

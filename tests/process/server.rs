@@ -1,7 +1,9 @@
 //! Starts the real binary on free ports and ends it with the test.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -30,7 +32,11 @@ pub struct Server {
 pub fn binary() -> Command {
     // The one that is shipped, where it is named: to link the tests like that, too, would take longer than to run them.
     let shipped = std::env::var_os("VOXCAST_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_voxcast").into());
-    let mut command = Command::new(shipped);
+    bare(&shipped)
+}
+
+fn bare(program: &OsStr) -> Command {
+    let mut command = Command::new(program);
     let path = std::env::var_os("PATH").unwrap_or_default();
     command.env_clear().env("PATH", path).current_dir(std::env::temp_dir());
     command
@@ -39,7 +45,18 @@ pub fn binary() -> Command {
 impl Server {
     /// Starts on loopback and free ports, with these variables more.
     pub fn start(variables: &[(&str, &str)]) -> Self {
-        let mut command = binary();
+        Self::start_by(binary(), variables)
+    }
+
+    /// The same where this file says how names are looked up.
+    pub fn start_with_resolver(resolver: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut command = bare("unshare".as_ref());
+        command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\""]);
+        command.arg(resolver).arg(binary().get_program());
+        Self::start_by(command, variables)
+    }
+
+    fn start_by(mut command: Command, variables: &[(&str, &str)]) -> Self {
         command.env("HOST", "127.0.0.1").env("PORT", "0").env("MEDIA_PORT", "0").env("RELAY_PORT", "0");
         command.env("TURNS_PORT", "0").env("STUN_SERVERS", "none");
         command.env("AUTH_TOKEN", TOKEN);
