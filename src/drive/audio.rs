@@ -16,6 +16,7 @@ use crate::audio::pace::{Beat, Due, FRAME_TIME, Grid, Lateness, Pace};
 use crate::audio::station::Station;
 use crate::audio::voices::VOICES;
 use crate::drive::clock::Clock;
+use crate::drive::health::{Duty, Health};
 use crate::wire::ids::VoiceKey;
 use crate::wire::media::{AudioTurn, Cut, FRAME_TICKS, MediaTime, Tap};
 
@@ -48,11 +49,11 @@ pub struct AudioEngine {
 }
 
 impl AudioEngine {
-    /// Starts both threads, which sleep until somebody joins a voice. Media time 0 is now.
+    /// Starts both threads, which sleep until somebody joins a voice, and tell when they end. Media time 0 is now.
     ///
     /// # Errors
     /// Where the system has no memory for an encoder, or no thread.
-    pub fn start(clock: Clock, sink: Sink) -> Result<Self, AudioEngineError> {
+    pub fn start(clock: Clock, health: &Health, sink: Sink) -> Result<Self, AudioEngineError> {
         let counters = Arc::<AudioCounters>::default();
         let shared = Arc::new(Shared {
             demand: VOICES.iter().map(|_| Default::default()).collect(),
@@ -63,13 +64,13 @@ impl AudioEngine {
         let station = Station::new(control, counters)?;
         let start = clock.now();
 
-        let generator = Running::spawn(real_time("voxcast-generator", GENERATOR_PRIORITY), &shared, {
+        let generator = Running::spawn(real_time("voxcast-generator", GENERATOR_PRIORITY), &shared, health.duty(), {
             let shared = Arc::clone(&shared);
             // Half a turn away from the encoder, so that neither waits for the other's core.
             let grid = Grid::new(start + FRAME_TIME / 2);
             move || generate(generator, grid, clock, &shared)
         })?;
-        let encoder = Running::spawn(real_time("voxcast-encoder", ENCODER_PRIORITY), &shared, {
+        let encoder = Running::spawn(real_time("voxcast-encoder", ENCODER_PRIORITY), &shared, health.duty(), {
             let (shared, generator) = (Arc::clone(&shared), generator.thread.clone());
             let pace = Pace::new(Grid::new(start));
             let work = Encoder { station, pace, clock, sink, generator, shared };
@@ -184,8 +185,14 @@ struct Running {
 }
 
 impl Running {
-    fn spawn(builder: ThreadBuilder, shared: &Arc<Shared>, work: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+    fn spawn(
+        builder: ThreadBuilder,
+        shared: &Arc<Shared>,
+        duty: Duty,
+        work: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
         let join = builder.spawn(|result| {
+            let _duty = duty;
             if let Err(fault) = result {
                 tracing::info!(
                     thread = thread::current().name(),
@@ -307,7 +314,7 @@ mod tests {
             // The test may have seen enough.
             let _ = sender.send(turn);
         });
-        (AudioEngine::start(Clock, sink).expect("the audio threads start"), turns)
+        (AudioEngine::start(Clock, &Health::default(), sink).expect("the audio threads start"), turns)
     }
 
     fn wait(turns: &Receiver<Arc<AudioTurn>>, wanted: impl Fn(&AudioTurn) -> bool) -> Arc<AudioTurn> {
@@ -377,6 +384,25 @@ mod tests {
         });
         handle.join(LOW);
         wait(&turns, |turn| turn.frames(LOW).is_some() && turn.frames(MID).is_none());
+    }
+
+    #[test]
+    fn a_thread_that_dies_is_told_of() {
+        let health = Health::default();
+        let (sender, turns) = channel::<()>();
+        let sink: Sink = Box::new(move |_, _| {
+            let _sender = &sender;
+            panic!("on purpose")
+        });
+        let engine = AudioEngine::start(Clock, &health, sink).expect("the audio threads start");
+        assert!(health.is_good());
+        engine.handle().join(MID);
+        assert!(turns.recv_timeout(PATIENCE).is_err(), "the sink goes with its thread");
+        let end = Clock.now() + PATIENCE;
+        while health.is_good() {
+            assert!(Clock.now() < end);
+            thread::yield_now();
+        }
     }
 
     #[test]

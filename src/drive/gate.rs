@@ -25,6 +25,7 @@ use crate::wire::signal::{Hello, SignalFault, TurnConfig, VoiceCard};
 
 use super::capacity::{Capacity, Directory};
 use super::clock::Clock;
+use super::health::Health;
 use super::metrics::Metrics;
 use super::reflexive::Outside;
 use super::rooms::Lobby;
@@ -68,6 +69,8 @@ pub struct Gate {
     pub rtp_window: Option<PortRange>,
     /// What can be heard.
     pub voices: Vec<VoiceCard>,
+    /// Whether all that runs which must.
+    pub health: Health,
     /// Turns true when the server goes away.
     pub draining: watch::Receiver<bool>,
     /// What `/metrics` shows.

@@ -208,7 +208,8 @@ async fn turn_credentials(gate: web::Data<Gate>, request: HttpRequest) -> HttpRe
 }
 
 async fn ready(gate: web::Data<Gate>) -> HttpResponse {
-    if *gate.draining.borrow() || gate.workers.iter().any(|worker| !worker.connected()) {
+    let works = gate.health.is_good() && gate.workers.iter().all(actix::Addr::connected);
+    if *gate.draining.borrow() || !works {
         problem(DRAINING.0, DRAINING.1)
     } else {
         HttpResponse::Ok().content_type(ContentType::plaintext()).body("ready\n")

@@ -29,6 +29,7 @@ use crate::wire::media::AudioTurn;
 use super::audio::AudioHandle;
 use super::capacity::{Capacity, Directory};
 use super::clock::Clock;
+use super::health::Health;
 use super::metrics::Metrics;
 use super::outbox::Outbox;
 use super::post::{Post, PostBox, Stray, Word};
@@ -65,6 +66,8 @@ pub struct Common {
     pub metrics: Metrics,
     /// Tells the audio engine who listens.
     pub audio: AudioHandle,
+    /// Is told of what fails.
+    pub health: Health,
     /// How many sessions there may be, and who takes them in.
     pub capacity: Capacity,
     /// Where sessions live.
@@ -143,6 +146,8 @@ pub struct Hub {
     pub host: Arc<Host>,
     /// Tells the audio engine who listens.
     pub audio: AudioHandle,
+    /// Is told of what fails.
+    pub health: Health,
     /// Our candidates.
     pub candidates: Vec<SocketAddr>,
     /// Datagram to session.
@@ -216,7 +221,8 @@ impl Hub {
         post_box: PostBox,
         (sockets, relay_sockets): (&[Arc<MediaSocket>], &[Arc<MediaSocket>]),
     ) -> Self {
-        let Common { clock, metrics, audio, capacity, directory, post, relay, outside, rtp_ports, turn } = common;
+        let Common { clock, metrics, audio, health, capacity, directory, post, relay, outside, rtp_ports, turn } =
+            common;
         let all: Vec<_> = sockets.iter().chain(relay_sockets).cloned().collect();
         let beat = audio.start + AFTER_TURN;
         Self {
@@ -224,6 +230,7 @@ impl Hub {
             clock,
             host,
             audio,
+            health,
             candidates: sockets.iter().map(|socket| socket.advertised).collect(),
             demux: RefCell::default(),
             connections: Connections::default(),

@@ -7,6 +7,7 @@ pub mod banner;
 pub mod capacity;
 pub mod clock;
 pub mod gate;
+pub mod health;
 pub mod http;
 pub mod hub;
 pub mod limits;

@@ -89,10 +89,12 @@ pub fn deliver(hub: &Hub, relayed: SocketAddr, peer: SocketAddr, bytes: &[u8]) -
     let relay = hub.relay.as_ref().ok_or(RelayDrop::Unknown)?;
     let owner = relay.borrow().owner(relayed).ok_or(RelayDrop::Unknown)?;
     if owner == hub.id {
-        return relay.borrow_mut().deliver(relayed, peer, bytes, hub.clock.now(), |effect| match effect {
-            RelayEffect::ToClient { client, bytes } => answer(hub, client, bytes),
-            // What comes from a peer goes to a client.
-            RelayEffect::ToPeer { .. } => {}
+        return guarded(hub, || {
+            relay.borrow_mut().deliver(relayed, peer, bytes, hub.clock.now(), |effect| match effect {
+                RelayEffect::ToClient { client, bytes } => answer(hub, client, bytes),
+                // What comes from a peer goes to a client.
+                RelayEffect::ToPeer { .. } => {}
+            })
         });
     }
     let path = Path { transport: Transport::Udp, remote: peer };
@@ -128,5 +130,87 @@ fn answer(hub: &Hub, client: Client, bytes: Vec<u8>) {
             let transmit = Transmit { proto: Protocol::Tcp, source: local, destination: remote, contents };
             hub.relay_connections.push(transmit, &hub.metrics, hub.clock.now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::drive::metrics::{Metrics, render};
+    use crate::engine::relay::{Family, Plan};
+    use crate::engine::turn::{Client as TurnClient, Protocol as _, ProtocolEvent, TurnServer};
+    use crate::tests::rig;
+    use crate::wire::ids::WorkerId;
+
+    #[test]
+    fn a_bug_costs_what_a_peer_sent_and_nothing_else() {
+        let (audio, (metrics, registry)) = (rig::audio(), Metrics::new());
+        let (hub, _) = rig::hub_with(&audio, metrics, Some(rig::relay_parts().0));
+        let relayed = Plan::new(1).address(Family::V4, WorkerId(0), 0, 0);
+        let deliver = || deliver(&hub, relayed, SocketAddr::from(([192, 0, 2, 1], 1)), b"x");
+        let unknown = deliver().expect_err("nobody has it");
+        let in_use = hub.relay.as_ref().map(|relay| relay.borrow());
+        assert_eq!(deliver(), Err(RelayDrop::Garbage), "as a bug would have it, it cannot be changed");
+        drop(in_use);
+        assert_eq!(deliver(), Err(unknown));
+        assert!(render(&registry).contains("failures_total 1\n"));
+    }
+
+    #[actix::test]
+    async fn what_clients_of_the_relay_say_to_each_other_does_not_wait_for_the_beat() {
+        let audio = rig::audio();
+        let (parts, secret) = rig::relay_parts();
+        let epoch = parts.epoch;
+        let now = epoch.now;
+        let (hub, capacity) = rig::hub_with(&audio, Metrics::new().0, Some(parts));
+        let _crowd: Vec<_> = (0..256).map(|_| rig::session(&hub, &capacity)).collect();
+        let server = TurnServer::new(&"turn:a".parse().expect("a URL"), secret.mint("ann", epoch.unix + 3600), None);
+        let (server, local) = (server.expect("a relay"), SocketAddr::from(([192, 0, 2, 1], 3478)));
+        let own = |port| Client { leg: Leg::Udp, remote: SocketAddr::from(([192, 0, 2, 2], port)), local };
+        let relay = hub.relay.as_ref().expect("it has one");
+        // Talks with the relay, with the time that it leaves between two requests; gives the address that it has there.
+        let time = Cell::new(now);
+        let talk = |client: &mut TurnClient, own: Client| {
+            let mut address = None;
+            for _ in 0..10 {
+                time.set(time.get() + Duration::from_millis(60));
+                let (mut said, mut answers) = (Vec::new(), Vec::new());
+                client.run(time.get(), &mut |event| match event {
+                    ProtocolEvent::Transmit(bytes) => said.push(bytes),
+                    ProtocolEvent::Allocated(relayed) => address = Some(relayed),
+                    _ => {}
+                });
+                for bytes in &said {
+                    let heard = relay.borrow_mut().receive(own, bytes, time.get(), |effect| match effect {
+                        RelayEffect::ToClient { bytes, .. } => answers.push(bytes),
+                        RelayEffect::ToPeer { .. } => {}
+                    });
+                    heard.expect("it is answered");
+                }
+                for bytes in &answers {
+                    client.receive(bytes, time.get(), &mut |_, _| ());
+                }
+            }
+            address
+        };
+        let [(mut ann, to_ann), (mut bob, to_bob)] = [1, 2].map(|port| {
+            let mut client = TurnClient::new(&server, (own(port).remote, local), now);
+            let address = talk(&mut client, own(port)).expect("an allocation");
+            (client, address)
+        });
+        ann.permit(to_bob.ip(), time.get());
+        talk(&mut ann, own(1));
+        let word = ann.send(to_bob, b"word", time.get()).expect("it is permitted");
+        assert_eq!(receive(&hub, own(1), &word), Err(RelayDrop::Forbidden));
+        assert!(hub.relay_gathers_until().is_some(), "nobody heard it");
+        bob.permit(to_ann.ip(), time.get());
+        talk(&mut bob, own(2));
+        receive(&hub, own(1), &word).expect("it goes to the other");
+        assert!(hub.relay_gathers_until().is_none() && hub.gathers_until().is_some(), "what follows does not wait");
+        hub.passes(now.checked_sub(Duration::from_secs(1)).expect("the machine runs"));
+        assert!(hub.relay_gathers_until().is_some(), "the talk is over");
     }
 }

@@ -339,7 +339,6 @@ impl Seat {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
@@ -347,61 +346,15 @@ mod tests {
     use actix::prelude::*;
 
     use super::*;
-    use crate::drive::audio::AudioEngine;
-    use crate::drive::capacity::{Capacity, Directory};
-    use crate::drive::clock::{Clock, entropy};
-    use crate::drive::hub::{AFTER_TURN, Common, JoinStep, Resident};
+    use crate::drive::clock::Clock;
+    use crate::drive::hub::{AFTER_TURN, JoinStep, Resident};
     use crate::drive::metrics::{Metrics, render};
-    use crate::drive::post::Post;
-    use crate::drive::reflexive::Outside;
-    use crate::drive::relay;
-    use crate::drive::rtp_ports::RtpPorts;
     use crate::drive::session::{Attach, FromClient};
     use crate::drive::worker::Play;
-    use crate::engine::credentials::TurnSecret;
-    use crate::engine::host::Hmac;
-    use crate::engine::relay::{Client, Leg, Nonces, Plan, Registry, RelayDrop, RelayEffect, RelayParts};
-    use crate::engine::session::{Model, Profile};
-    use crate::engine::turn::{Client as TurnClient, Protocol as _, ProtocolEvent, TurnServer};
     use crate::tests::client::{chromium_listener, offer};
-    use crate::tests::net::host;
+    use crate::tests::rig;
     use crate::wire::media::{Frame, MediaTime};
     use crate::wire::signal::{ClientMsg, ServerMsg};
-
-    /// A worker's shared state, without sockets.
-    fn hub(audio: &AudioEngine, metrics: Metrics) -> (Rc<Hub>, Capacity) {
-        hub_with(audio, metrics, None)
-    }
-
-    /// The same, with a relay.
-    fn hub_with(audio: &AudioEngine, metrics: Metrics, relay: Option<RelayParts>) -> (Rc<Hub>, Capacity) {
-        let capacity = Capacity::new(1_000, 2);
-        let (post, mut boxes) = Post::new(1);
-        let common = Common {
-            clock: Clock,
-            metrics,
-            audio: audio.handle(),
-            capacity: capacity.clone(),
-            directory: Directory::default(),
-            post,
-            relay,
-            outside: Outside::new(&[], Vec::new()),
-            rtp_ports: RtpPorts::new(&[], Vec::new(), None),
-            turn: None,
-        };
-        (Rc::new(Hub::new(WorkerId(0), common, host(1), boxes.remove(0), (&[], &[]))), capacity)
-    }
-
-    fn session(hub: &Rc<Hub>, capacity: &Capacity) -> Resident {
-        let profile = Profile::new(Model::Speaker, false);
-        let key = hub.next_key();
-        let id = SessionId::from_random(u128::from(key.0).to_be_bytes());
-        let seat = Seat::new(SessionCore::new(hub.host.clone(), profile, Vec::new()), key, id, hub.clone());
-        let actor = Session::new(seat.clone(), capacity.take().expect("there is room")).start();
-        let resident = Resident { actor, seat };
-        hub.welcome(key, id, resident.clone());
-        resident
-    }
 
     /// A tick comes to a session that wants it.
     fn due_now(session: &Resident) {
@@ -411,9 +364,9 @@ mod tests {
 
     #[actix::test]
     async fn a_tick_that_nobody_waits_for_any_more_leaves_the_session_alone() {
-        let audio = AudioEngine::start(Clock, Box::new(|_, _| {})).expect("the audio threads start");
-        let (hub, capacity) = hub(&audio, Metrics::new().0);
-        let session = session(&hub, &capacity);
+        let audio = rig::audio();
+        let (hub, capacity) = rig::hub(&audio, Metrics::new().0);
+        let session = rig::session(&hub, &capacity);
         tokio::task::yield_now().await;
         session.seat.borrow_mut().core.bug = true;
         let now = Clock.now();
@@ -429,11 +382,11 @@ mod tests {
 
     #[actix::test]
     async fn a_crowd_is_heard_by_the_beat_and_sooner_while_one_of_it_connects() {
-        let audio = AudioEngine::start(Clock, Box::new(|_, _| {})).expect("the audio threads start");
-        let (hub, capacity) = hub(&audio, Metrics::new().0);
-        let mut crowd: Vec<_> = (1..256).map(|_| session(&hub, &capacity)).collect();
+        let audio = rig::audio();
+        let (hub, capacity) = rig::hub(&audio, Metrics::new().0);
+        let mut crowd: Vec<_> = (1..256).map(|_| rig::session(&hub, &capacity)).collect();
         assert_eq!(hub.gathers_until(), None, "few are heard at once");
-        crowd.push(session(&hub, &capacity));
+        crowd.push(rig::session(&hub, &capacity));
         assert!(hub.gathers_until().is_some());
         tokio::task::yield_now().await;
         // How many beats there are in 20 ms.
@@ -460,74 +413,10 @@ mod tests {
     }
 
     #[actix::test]
-    async fn what_clients_of_the_relay_say_to_each_other_does_not_wait_for_the_beat() {
-        let audio = AudioEngine::start(Clock, Box::new(|_, _| {})).expect("the audio threads start");
-        let (epoch, hmac) = (Clock.moment(), Hmac::default());
-        let now = epoch.now;
-        let secret = TurnSecret::new(b"a secret of this run", hmac);
-        let parts = RelayParts {
-            worker: WorkerId(0),
-            plan: Plan::new(1),
-            registry: Arc::new(Registry::new(&[], 2)),
-            secret: secret.clone(),
-            nonces: Nonces::new([3; 20], hmac, now),
-            entropy,
-            epoch,
-        };
-        let (hub, capacity) = hub_with(&audio, Metrics::new().0, Some(parts));
-        let _crowd: Vec<_> = (0..256).map(|_| session(&hub, &capacity)).collect();
-        let server = TurnServer::new(&"turn:a".parse().expect("a URL"), secret.mint("ann", epoch.unix + 3600), None);
-        let (server, local) = (server.expect("a relay"), SocketAddr::from(([192, 0, 2, 1], 3478)));
-        let own = |port| Client { leg: Leg::Udp, remote: SocketAddr::from(([192, 0, 2, 2], port)), local };
-        let relay = hub.relay.as_ref().expect("it has one");
-        // Talks with the relay, with the time that it leaves between two requests; gives the address that it has there.
-        let time = Cell::new(now);
-        let talk = |client: &mut TurnClient, own: Client| {
-            let mut address = None;
-            for _ in 0..10 {
-                time.set(time.get() + Duration::from_millis(60));
-                let (mut said, mut answers) = (Vec::new(), Vec::new());
-                client.run(time.get(), &mut |event| match event {
-                    ProtocolEvent::Transmit(bytes) => said.push(bytes),
-                    ProtocolEvent::Allocated(relayed) => address = Some(relayed),
-                    _ => {}
-                });
-                for bytes in &said {
-                    let heard = relay.borrow_mut().receive(own, bytes, time.get(), |effect| match effect {
-                        RelayEffect::ToClient { bytes, .. } => answers.push(bytes),
-                        RelayEffect::ToPeer { .. } => {}
-                    });
-                    heard.expect("it is answered");
-                }
-                for bytes in &answers {
-                    client.receive(bytes, time.get(), &mut |_, _| ());
-                }
-            }
-            address
-        };
-        let [(mut ann, to_ann), (mut bob, to_bob)] = [1, 2].map(|port| {
-            let mut client = TurnClient::new(&server, (own(port).remote, local), now);
-            let address = talk(&mut client, own(port)).expect("an allocation");
-            (client, address)
-        });
-        ann.permit(to_bob.ip(), time.get());
-        talk(&mut ann, own(1));
-        let word = ann.send(to_bob, b"word", time.get()).expect("it is permitted");
-        assert_eq!(relay::receive(&hub, own(1), &word), Err(RelayDrop::Forbidden));
-        assert!(hub.relay_gathers_until().is_some(), "nobody heard it");
-        bob.permit(to_ann.ip(), time.get());
-        talk(&mut bob, own(2));
-        relay::receive(&hub, own(1), &word).expect("it goes to the other");
-        assert!(hub.relay_gathers_until().is_none() && hub.gathers_until().is_some(), "what follows does not wait");
-        hub.passes(now.checked_sub(Duration::from_secs(1)).expect("the machine runs"));
-        assert!(hub.relay_gathers_until().is_some(), "the talk is over");
-    }
-
-    #[actix::test]
     async fn a_worker_whose_line_of_offers_was_full_is_passed_by_no_longer_than_that() {
-        let audio = AudioEngine::start(Clock, Box::new(|_, _| {})).expect("the audio threads start");
-        let (hub, capacity) = hub(&audio, Metrics::new().0);
-        let session = session(&hub, &capacity).actor;
+        let audio = rig::audio();
+        let (hub, capacity) = rig::hub(&audio, Metrics::new().0);
+        let session = rig::session(&hub, &capacity).actor;
         let offer = || {
             let (taken, _) = tokio::sync::oneshot::channel();
             let offer = FromClient { door: DoorKey::default(), message: ClientMsg::Stop };
@@ -544,9 +433,9 @@ mod tests {
 
     #[actix::test]
     async fn after_a_stall_three_turns_are_played_and_the_older_ones_skipped() {
-        let audio = AudioEngine::start(Clock, Box::new(|_, _| {})).expect("the audio threads start");
+        let audio = rig::audio();
         let (metrics, registry) = Metrics::new();
-        let (hub, _) = hub(&audio, metrics);
+        let (hub, _) = rig::hub(&audio, metrics);
         let under_way = Arc::new(AtomicUsize::new(0));
         let come = |times: std::ops::RangeInclusive<u64>| {
             for time in times {
@@ -573,10 +462,10 @@ mod tests {
 
     #[actix::test]
     async fn a_bug_costs_one_session_and_nobody_else() {
-        let audio = AudioEngine::start(Clock, Box::new(|_, _| {})).expect("the audio threads start");
+        let audio = rig::audio();
         let (metrics, registry) = Metrics::new();
-        let (hub, capacity) = hub(&audio, metrics);
-        let [bad, good] = [(); 2].map(|()| session(&hub, &capacity));
+        let (hub, capacity) = rig::hub(&audio, metrics);
+        let [bad, good] = [(); 2].map(|()| rig::session(&hub, &capacity));
         tokio::task::yield_now().await;
         assert_eq!(hub.sessions.borrow().len(), 2);
         let heard = Rc::new(RefCell::new(Vec::new()));

@@ -36,6 +36,7 @@ use super::banner::banner;
 use super::capacity::{Capacity, Directory};
 use super::clock::{Clock, entropy};
 use super::gate::Gate;
+use super::health::Health;
 use super::hub::Common;
 use super::limits;
 use super::metrics::{AudioCollector, Metrics, RelayCollector};
@@ -145,7 +146,8 @@ impl Server {
 
         let (metrics, mut registry) = Metrics::new();
         let listeners: Arc<OnceLock<Vec<Addr<Worker>>>> = Arc::default();
-        let audio = start_audio(clock, metrics.clone(), config.workers, listeners.clone())?;
+        let health = Health::default();
+        let audio = start_audio(clock, &health, metrics.clone(), config.workers, listeners.clone())?;
         registry.register_collector(Box::new(AudioCollector(audio.handle())));
 
         let cards = cards();
@@ -168,6 +170,7 @@ impl Server {
             clock,
             metrics: metrics.clone(),
             audio: audio.handle(),
+            health: health.clone(),
             capacity: capacity.clone(),
             directory: directory.clone(),
             post: post.clone(),
@@ -216,6 +219,7 @@ impl Server {
             rooms_open: config.rooms_open,
             rtp_window: config.rtp_port_range,
             voices: cards,
+            health,
             draining: drained,
             registry,
         });
@@ -345,6 +349,7 @@ fn drawn_secret() -> TurnSecret {
 /// The threads of the audio, and the way from there to the workers.
 fn start_audio(
     clock: Clock,
+    health: &Health,
     metrics: Metrics,
     workers: u8,
     listeners: Arc<OnceLock<Vec<Addr<Worker>>>>,
@@ -363,7 +368,7 @@ fn start_audio(
             worker.do_send(Play { turn: turn.clone(), under_way: under_way.clone() });
         }
     };
-    AudioEngine::start(clock, Box::new(sink)).map_err(|error| ServeError::Audio(error.to_string()))
+    AudioEngine::start(clock, health, Box::new(sink)).map_err(|error| ServeError::Audio(error.to_string()))
 }
 
 /// A worker and its thread.
@@ -477,6 +482,17 @@ mod tests {
         server.draining.send_replace(false);
         assert_ne!(status(at, "/ws").await, "503");
         server.stop().await;
+    }
+
+    #[actix::test]
+    async fn without_audio_it_is_not_ready() {
+        let server = Server::start(&config(&[])).await.expect("it starts");
+        let at = server.http_addr;
+        assert_eq!(status(at, "/readyz").await, "200");
+        server.audio.stop();
+        assert_eq!(status(at, "/readyz").await, "503");
+        assert_eq!(status(at, "/healthz").await, "200");
+        server.http.stop(true).await;
     }
 
     /// Longer than any of these waits is nobody's patience; shorter than actix-http's own, of an idle connection by HTTP/2.

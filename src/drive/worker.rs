@@ -166,7 +166,7 @@ impl Worker {
         let Some(fresh) = &rtp.fresh else { return };
         for socket in &rtp.sockets {
             let (hub, socket, mut closing) = (self.hub.clone(), socket.clone(), fresh.clone());
-            actix::spawn(async move {
+            self.hub.health.spawn(async move {
                 tokio::select! {
                     () = read(hub, socket) => {}
                     // It ends with its port.
@@ -187,22 +187,23 @@ impl Actor for Worker {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
+        let health = &self.hub.health;
         for socket in &self.sockets {
-            actix::spawn(read(self.hub.clone(), socket.clone()));
+            health.spawn(read(self.hub.clone(), socket.clone()));
         }
         for socket in &self.relay_sockets {
-            actix::spawn(relay::read(self.hub.clone(), socket.clone()));
+            health.spawn(relay::read(self.hub.clone(), socket.clone()));
         }
-        actix::spawn(relay::keep_time(self.hub.clone()));
-        actix::spawn(reflexive::keep(self.hub.clone(), self.hub.outside.clone()));
-        actix::spawn(turn::follow(self.hub.clone()));
-        actix::spawn(turn::do_chores(self.hub.clone()));
-        actix::spawn(turn::keep_time(self.hub.clone()));
-        actix::spawn(collect(self.hub.clone()));
-        actix::spawn(keep_time(self.hub.clone()));
-        actix::spawn(play_turns(self.hub.clone()));
-        actix::spawn(work_joins(self.hub.clone()));
-        actix::spawn(empty_outbox(self.hub.clone()));
+        health.spawn(relay::keep_time(self.hub.clone()));
+        health.spawn(reflexive::keep(self.hub.clone(), self.hub.outside.clone()));
+        health.spawn(turn::follow(self.hub.clone()));
+        health.spawn(turn::do_chores(self.hub.clone()));
+        health.spawn(turn::keep_time(self.hub.clone()));
+        health.spawn(collect(self.hub.clone()));
+        health.spawn(keep_time(self.hub.clone()));
+        health.spawn(play_turns(self.hub.clone()));
+        health.spawn(work_joins(self.hub.clone()));
+        health.spawn(empty_outbox(self.hub.clone()));
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod net;
+pub mod rig;
 
 mod ear;
 mod studio;
