@@ -354,8 +354,8 @@ fn start_audio(
     workers: u8,
     listeners: Arc<OnceLock<Vec<Addr<Worker>>>>,
 ) -> Result<AudioEngine, ServeError> {
-    /// Turns that a worker may be behind: 160 ms.
-    const BEHIND: usize = 8;
+    /// Turns that may wait for a worker: a second. It leaves out the oldest itself; of a newest one nobody would tell it.
+    const BEHIND: usize = 50;
     let under_way: Vec<Arc<AtomicUsize>> = (0..workers).map(|_| Arc::default()).collect();
     let sink = move |turn: Arc<AudioTurn>, Lateness(late)| {
         metrics.turn(late);
