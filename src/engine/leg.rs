@@ -39,6 +39,9 @@ const REMOTE_CANDIDATES: usize = 64;
 /// Paths by which checks are taken between two restarts of ICE. str0m pairs each with ours and checks them all, and who has overheard one check
 /// can say it again from anywhere.
 const CHECKED_PATHS: usize = 64;
+/// Past those, one that was silent for so long may be forgotten for another, and the next one no sooner: whoever never restarts ICE may move
+/// for as long as it likes.
+const CHECKED_AGAIN: Duration = Duration::from_secs(30);
 /// Media lines of an offer that are read.
 const MEDIA_LINES: usize = 16;
 /// Relayed addresses of one peer connection that are remembered: each outlives an hour, unless its server fails.
@@ -66,8 +69,10 @@ pub(super) struct Leg {
     remote_candidates: usize,
     /// Paths that ICE accepted, the newest last.
     learnt: Vec<Path>,
-    /// Those of the peer's checks since ICE began, or began anew.
-    checked: Vec<Path>,
+    /// Those of the peer's checks since ICE began, or began anew, and when each was checked last.
+    checked: Vec<(Path, Instant)>,
+    /// When one of them was forgotten for another.
+    forgot: Option<Instant>,
     /// Our relayed addresses, the newest last; those before it are gone.
     relayed: Vec<SocketAddr>,
     /// Which address of ours media leaves from.
@@ -145,6 +150,7 @@ impl Leg {
             remote_candidates: 0,
             learnt: Vec::new(),
             checked: Vec::new(),
+            forgot: None,
             relayed: Vec::new(),
             source: None,
             mid: None,
@@ -172,22 +178,21 @@ impl Leg {
         now: Instant,
     ) -> Result<Answered, SignalFault> {
         let invalid = |text: &str| SignalFault::InvalidSdp(text.chars().take(120).collect());
-        if offer.sdp.lines().filter(|line| line.starts_with("m=")).count() > MEDIA_LINES {
-            return Err(invalid("too many media lines"));
+        match offer.sdp.lines().filter(|line| line.starts_with("m=")).count() {
+            0 => return Err(invalid("no media lines")),
+            1..=MEDIA_LINES => {}
+            _ => return Err(invalid("too many media lines")),
         }
         let remote = sdp::ice_credentials(&offer.sdp).ok_or_else(|| invalid("no ICE credentials"))?;
         if !sdp::are_ice_credentials_sound(&offer.sdp) {
             return Err(invalid("ICE credentials of a wrong length"));
         }
         let restart = self.remote.as_ref().is_some_and(|known| *known != remote);
-        if restart {
-            self.remote_candidates = 0;
-        }
-        let (count, relay_only) = (&mut self.remote_candidates, self.relay_only);
+        let (mut count, relay_only) = (if restart { 0 } else { self.remote_candidates }, self.relay_only);
         let text = sdp::retain_candidates(&offer.sdp, |candidate| {
             let wanted = !relay_only || sdp::is_relayed(candidate);
-            let usable = wanted && sdp::candidate_use(candidate) == CandidateUse::Usable && *count < REMOTE_CANDIDATES;
-            *count += usize::from(usable);
+            let usable = wanted && sdp::candidate_use(candidate) == CandidateUse::Usable && count < REMOTE_CANDIDATES;
+            count += usize::from(usable);
             usable
         });
         let peers =
@@ -195,6 +200,8 @@ impl Leg {
         let peers = peers.collect();
         let parsed = SdpOffer::from_sdp_string(&text).map_err(|error| invalid(&error.to_string()))?;
         let answer = self.rtc.sdp_api().accept_offer(parsed);
+        // Whatever it says, it has taken these, and with a restart let the others go.
+        self.remote_candidates = count;
         if restart {
             // str0m has minted credentials of its own, which name no worker and come from no cryptographic source; and it has begun anew
             // before it looked at what it may refuse.
@@ -320,13 +327,28 @@ impl Leg {
         if !authentic {
             return false;
         }
-        if message.is_binding_request() && !self.checked.contains(&path) {
-            if self.checked.len() == CHECKED_PATHS {
-                return false;
-            }
-            self.checked.push(path);
+        if message.is_binding_request() && !self.checks(path, now) {
+            return false;
         }
         (self.proven, self.doubted) = (now, false);
+        true
+    }
+
+    /// Takes note of a check that came by this path; returns whether ICE is to have it.
+    fn checks(&mut self, path: Path, now: Instant) -> bool {
+        if let Some((_, at)) = self.checked.iter_mut().find(|(known, _)| *known == path) {
+            *at = now;
+            return true;
+        }
+        if self.checked.len() == CHECKED_PATHS {
+            let is_past = |at: Instant| now >= at + CHECKED_AGAIN;
+            let oldest = self.checked.iter().enumerate().min_by_key(|(_, (_, at))| *at);
+            let silent = oldest.filter(|(_, (_, at))| is_past(*at) && self.forgot.is_none_or(is_past));
+            let Some((place, _)) = silent else { return false };
+            self.checked.swap_remove(place);
+            self.forgot = Some(now);
+        }
+        self.checked.push((path, now));
         true
     }
 

@@ -111,6 +111,19 @@ fn a_replayed_check_from_everywhere_is_answered_to_few_and_harms_nobody() {
     let there: BTreeSet<_> = net.record(bob).sent.iter().filter(strangers).map(|sent| sent.to).collect();
     assert!(there.len() < 100, "{} addresses were sent to", there.len());
     assert_unharmed(&mut net, bob);
+    // Whoever never restarts ICE may still move: one more after a while, and the next one after another.
+    let known = stranger(1_024);
+    let taken = |net: &mut Net| {
+        let before = net.record(bob).refused;
+        (4_000..4_010).for_each(|port| net.inject(stranger(port), &check));
+        10 - (net.record(bob).refused - before)
+    };
+    net.inject(known, &check);
+    assert_eq!(taken(&mut net), 1);
+    assert_eq!(taken(&mut net), 1, "it is known by now, and no other one is");
+    net.run_for(secs(31));
+    assert_eq!(taken(&mut net), 2);
+    assert_unharmed(&mut net, bob);
     // A restart of ICE begins a new count.
     net.restart(bob);
     net.run_for(secs(2));
