@@ -23,6 +23,8 @@ pub type Refusal = (StatusCode, &'static str);
 pub const NOT_FOUND: Refusal = (StatusCode::NOT_FOUND, "Nothing is served at this path.");
 /// To newcomers, while the server ends.
 pub const DRAINING: Refusal = (StatusCode::SERVICE_UNAVAILABLE, "The server takes no sessions now.");
+/// Why it is not ready although it does.
+pub const FAILED: Refusal = (StatusCode::SERVICE_UNAVAILABLE, "A part of the server has failed.");
 /// To who opens the path of a WebSocket as a page.
 pub const NO_HANDSHAKE: Refusal = (StatusCode::BAD_REQUEST, "This path wants the handshake of a WebSocket.");
 /// To who left before they were looked at.

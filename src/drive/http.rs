@@ -14,7 +14,7 @@ use crate::engine::door::Admission;
 use crate::engine::ice_servers::drawn_user;
 use crate::wire::signal::{SignalFault, TurnConfig};
 
-use super::answers::{DRAINING, HEADERS, NO_HANDSHAKE, NO_PEER, NOT_FOUND, PROBLEM, problem_text};
+use super::answers::{DRAINING, FAILED, HEADERS, NO_HANDSHAKE, NO_PEER, NOT_FOUND, PROBLEM, problem_text};
 use super::clock::entropy;
 use super::gate::{Gate, form_pairs};
 use super::metrics;
@@ -208,11 +208,11 @@ async fn turn_credentials(gate: web::Data<Gate>, request: HttpRequest) -> HttpRe
 }
 
 async fn ready(gate: web::Data<Gate>) -> HttpResponse {
-    let works = gate.health.is_good() && gate.workers.iter().all(actix::Addr::connected);
-    if *gate.draining.borrow() || !works {
-        problem(DRAINING.0, DRAINING.1)
-    } else {
-        HttpResponse::Ok().content_type(ContentType::plaintext()).body("ready\n")
+    let works = gate.health.is_good() && gate.lobby.works() && gate.workers.iter().all(actix::Addr::connected);
+    let refusal = if *gate.draining.borrow() { Some(DRAINING) } else { (!works).then_some(FAILED) };
+    match refusal {
+        Some((status, detail)) => problem(status, detail),
+        None => HttpResponse::Ok().content_type(ContentType::plaintext()).body("ready\n"),
     }
 }
 

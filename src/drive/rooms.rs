@@ -75,6 +75,12 @@ impl Lobby {
         Self { limits, metrics, next: AtomicU64::new(0), hall: OnceLock::new() }
     }
 
+    /// Whether whoever asks is served.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        self.hall.get().is_none_or(Addr::connected)
+    }
+
     /// A place for a socket. In an arbiter's thread only.
     #[must_use]
     pub fn enter(&self, socket: Recipient<ToMember>) -> Place {

@@ -195,8 +195,9 @@ impl Server {
         for (service, tls, listeners) in
             [(Service::Media, None, by_tcp), (Service::Relay, None, relay_by_tcp), (Service::Relay, relay_tls, by_tls)]
         {
-            for listener in listeners {
-                actix::spawn(accept(service, tls.clone(), listener, reception.clone()));
+            for MediaListener { listener, advertised } in listeners {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                health.spawn(accept(service, tls.clone(), (listener, advertised), reception.clone()));
             }
         }
 

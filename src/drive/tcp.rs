@@ -131,17 +131,13 @@ pub struct Reception {
     pub post: Post,
 }
 
-/// Accepts connections for as long as the runtime lives.
-///
-/// # Errors
-/// When the runtime does not take the listener.
+/// Accepts connections for as long as the runtime lives; candidates name the listener as `advertised`.
 pub async fn accept(
     service: Service,
     tls: Option<Arc<ServerConfig>>,
-    MediaListener { listener, advertised }: MediaListener,
+    (listener, advertised): (tokio::net::TcpListener, SocketAddr),
     reception: Reception,
-) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+) {
     let mut turn = 0;
     loop {
         match listener.accept().await {
