@@ -21,6 +21,7 @@ use crate::config::{Config, Host as ListenHost, TlsFiles};
 use crate::engine::access::Access;
 use crate::engine::credentials::TurnSecret;
 use crate::engine::deadline::Beat;
+use crate::engine::guests::PER_ADDRESS;
 use crate::engine::host::Hmac;
 use crate::engine::ice_servers::{IceServers, RelayPorts};
 use crate::engine::providers::{Providers, Serving, Source};
@@ -189,7 +190,7 @@ impl Server {
         let addresses = || workers.iter().map(|staff| staff.worker.clone()).collect::<Vec<_>>();
         drop(listeners.set(addresses()));
 
-        let room = Room::new(config.max_sessions.get().div_ceil(TCP_SHARE));
+        let room = Room::new(config.max_sessions.get().div_ceil(TCP_SHARE), PER_ADDRESS);
         let reception = Reception { clock, metrics: metrics.clone(), room, post };
         let relay_tls = tls.clone().map(Arc::new);
         for (service, tls, listeners) in

@@ -73,10 +73,10 @@ pub struct MediaListener {
 pub struct Room(Arc<Mutex<Guests>>);
 
 impl Room {
-    /// Room for so many.
+    /// Room for so many, and for so many from one address.
     #[must_use]
-    pub fn new(most: u32) -> Self {
-        Self(Arc::new(Mutex::new(Guests::new(most))))
+    pub fn new(most: u32, per_address: u32) -> Self {
+        Self(Arc::new(Mutex::new(Guests::new(most, per_address))))
     }
 
     /// A place for one more from this address, if there is any.

@@ -16,8 +16,11 @@ use super::gate::Gate;
 use super::tcp::{Guest, Room};
 
 /// In each of these a connection brings one whole request at least, or it ends: actix-http times the first only. What was answered
-/// before is in the system's buffers by then, and arrives yet.
+/// before is in the system's buffers by then, and arrives yet; by HTTP/2, whose own pings end what is slow sooner, some of it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What one address may have of all connections: a page alone takes six for some seconds, and an office or a carrier's NAT has many.
+const SHARE: u32 = 4;
 
 tokio::task_local! {
     /// That of the connection whose task this is: actix-http tells its services nothing of the connection that they serve.
@@ -77,10 +80,11 @@ pub struct Visits {
 }
 
 impl Visits {
-    /// Room for so many.
+    /// Room for so many, a quarter of them from one address.
     #[must_use]
     pub fn new(gate: web::Data<Gate>, most: usize, patience: Duration) -> Self {
-        Self { room: Room::new(u32::try_from(most).unwrap_or(u32::MAX)), gate, patience }
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
+        Self { room: Room::new(most, most / SHARE), gate, patience }
     }
 
     /// Serves those who may come, for as long as they may stay.

@@ -5,23 +5,24 @@ use std::net::IpAddr;
 
 use super::access::ClientAddr;
 
-/// Connections from one address at the same time, or from one IPv6 network of a customer: an office, or a carrier's NAT.
+/// Connections for media from one address at the same time, or from one IPv6 network of a customer: an office, or a carrier's NAT.
 pub const PER_ADDRESS: u32 = 1024;
 
 /// Who is there.
 #[derive(Debug)]
 pub struct Guests {
     most: u32,
+    per_address: u32,
     all: u32,
     /// Nobody is in here twice or with none, so `most` bounds it.
     by_prefix: HashMap<IpAddr, u32>,
 }
 
 impl Guests {
-    /// Room for so many.
+    /// Room for so many, and for so many from one address.
     #[must_use]
-    pub fn new(most: u32) -> Self {
-        Self { most, all: 0, by_prefix: HashMap::new() }
+    pub fn new(most: u32, per_address: u32) -> Self {
+        Self { most, per_address, all: 0, by_prefix: HashMap::new() }
     }
 
     /// One more from this address, if there is room.
@@ -31,7 +32,7 @@ impl Guests {
             return false;
         }
         let here = self.by_prefix.entry(addr.prefix()).or_default();
-        if *here >= PER_ADDRESS {
+        if *here >= self.per_address {
             return false;
         }
         *here += 1;
@@ -74,7 +75,7 @@ mod tests {
 
     #[test]
     fn an_address_has_its_share_and_all_have_theirs() {
-        let mut guests = Guests::new(2 * PER_ADDRESS);
+        let mut guests = Guests::new(2 * PER_ADDRESS, PER_ADDRESS);
         let [a, b, c] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(addr);
         assert!((0..PER_ADDRESS).all(|_| guests.enter(a)));
         assert!(!guests.enter(a) && guests.enter(b));
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_customer_has_one_share_of_all_its_addresses() {
-        let mut guests = Guests::new(u32::MAX);
+        let mut guests = Guests::new(u32::MAX, PER_ADDRESS);
         let entered = (0..=PER_ADDRESS).filter(|host| guests.enter(addr(&format!("2001:db8:1:2::{host:x}")))).count();
         assert_eq!(u32::try_from(entered), Ok(PER_ADDRESS));
         assert!(guests.enter(addr("2001:db8:1:3::1")));
