@@ -25,8 +25,9 @@ pub use member::meet;
 
 /// How often a client is pinged.
 const PING: Duration = Duration::from_secs(10);
-/// Silence after which a connection is taken for broken.
-const SILENCE: Duration = Duration::from_secs(30);
+/// Silence after which a connection is taken for broken, found by the third ping that was not answered: 30 s after the last that was. That
+/// one's answer came somewhat later.
+const SILENCE: Duration = Duration::from_secs(25);
 /// How long the client's half of the closing handshake is waited for (RFC 6455 section 7.1.1).
 const CLOSING: Duration = Duration::from_secs(2);
 
