@@ -141,6 +141,7 @@ impl Wishes {
                 "api_key" => &mut wishes.api_key,
                 "model" => &mut wishes.model,
                 "ice_transport_policy" => &mut wishes.ice_transport_policy,
+                _ if value.is_empty() && name.starts_with("rtp_port") => continue,
                 "rtp_port" => &mut one,
                 "rtp_port_min" => &mut min,
                 "rtp_port_max" => &mut max,
@@ -482,6 +483,8 @@ mod tests {
         };
         assert_eq!(wishes("").rtp_ports, None);
         assert_eq!(ports("rtp_port=5000", window), Ok((5000, 5000)));
+        assert_eq!(ports("rtp_port=5000&rtp_port_min=&rtp_port_max=", window), Ok((5000, 5000)));
+        assert_eq!(ports("rtp_port=&rtp_port_min=5002&rtp_port_max=5003", window), Ok((5002, 5003)));
         assert_eq!(ports("rtp_port_min=5001&rtp_port_max=5010", window), Ok((5001, 5010)));
         assert_eq!(ports("rtp_port=5001&rtp_port_min=5002&rtp_port_max=5003", window), Ok((5001, 5001)));
         for (query, text) in [

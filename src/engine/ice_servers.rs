@@ -107,6 +107,11 @@ impl IceServers {
             told.servers.extend(admitted(relay, asker.policy));
             told.end = Some(told.end.map_or(end, |known| known.min(end)));
         }
+        // Whoever gives this policy waits to be told of something.
+        if told.servers.is_empty() && asker.policy == Some(Policy::All) && !self.stun.is_empty() {
+            let urls = self.stun.iter().map(IceUrl::to_string).collect();
+            told.servers.push(IceServer { urls, username: None, credential: None });
+        }
         if told.servers.is_empty() { Told::default() } else { told }
     }
 
@@ -352,6 +357,10 @@ mod tests {
         assert_eq!(of(Some(Policy::Tcp)), all[1..3]);
         let none = servers.of(&given(&[(&["stun:b.example"], None)]), asker(None, Some(Policy::Tcp)), at(0));
         assert_eq!(none, Told::default());
+        // Who gives one waits to be told of something, and by `all` there is something.
+        let nothing = |policy| urls(&servers, &Offer::Nothing, None, policy);
+        assert_eq!(nothing(Some(Policy::All)), ["stun:s.example:3478"]);
+        assert_eq!((nothing(None), nothing(Some(Policy::Udp))), (vec![], vec![]));
     }
 
     #[test]

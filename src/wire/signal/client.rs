@@ -76,7 +76,8 @@ impl fmt::Debug for Offer {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CandidateInit {
-    /// The text from `candidate:` on (RFC 8839 section 5.1); an empty one ends the candidates.
+    /// The text from `candidate:` on (RFC 8839 section 5.1); an empty one, or none, ends the candidates.
+    #[serde(default)]
     pub candidate: String,
     /// The media section it belongs to.
     #[serde(default)]
