@@ -37,6 +37,5 @@ export class Retry {
 /** How long `too_many_attempts` locks our address out, as its text says, or as long as it can be. @param {string} text */
 export function lockedMs(text) {
   const seconds = Number(/\b(\d+) s\b/.exec(text)?.[1] ?? NaN);
-  // The server leaves fractions of a second out.
-  return Number.isNaN(seconds) ? LOCKED_MS : Math.min(LOCKED_MS, (seconds + 1) * 1_000);
+  return Number.isNaN(seconds) ? LOCKED_MS : Math.min(LOCKED_MS, seconds * 1_000);
 }

@@ -192,7 +192,10 @@ export class RoomLine {
     if (message === null || message.type === "room-joined") return;
     const code = message.type === "error" ? message.code : null;
     // The server does not know of us: it will after another join.
-    if (code === "not_in_room") this.doubt();
+    if (code === "not_in_room") {
+      this.#mute = true;
+      this.doubt();
+    }
     if (this.#asking && (code === "unknown_peer" || code === "not_in_room")) this.#asking = false;
     else this.#on.message(message);
   }

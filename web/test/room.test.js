@@ -431,6 +431,15 @@ test("a server that forgot us without closing the line is joined anew, without a
   assert.deepEqual(ann.all("error"), []);
 });
 
+test("a server that forgot us and gave our name away refuses us in the end", async () => {
+  const { clock, world, gather } = scene();
+  const [ann] = /** @type {[Visitor, Visitor]} */ (await gather(["ann", "bob"]));
+  world.refuse = () => "taken";
+  world.socketOf("ann").user = null;
+  await clock.advance(120_000);
+  assert.equal(ann.room.state, "refused");
+});
+
 test("a line that does not answer keeps no refusal from being final", async () => {
   const { clock, world, gather } = scene();
   const [ann] = /** @type {[Visitor, Visitor]} */ (await gather(["ann", "bob"]));

@@ -134,7 +134,7 @@ test("whoever was greeted waits for the end of a lock-out of its address", async
   const { clock, sockets, signal, heard, greeted } = scene();
   greeted();
   sockets.last.drop();
-  for (const [text, wait] of /** @type {const} */ ([["Too many attempts: try again in 29 s", 31_000], ["Slow down", 62_000]])) {
+  for (const [text, wait] of /** @type {const} */ ([["Too many attempts: try again in 29 s", 30_000], ["Slow down", 62_000]])) {
     signal.nudge();
     sockets.last.open();
     sockets.last.say(error("too_many_attempts", text));
