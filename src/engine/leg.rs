@@ -77,8 +77,8 @@ pub(super) struct Leg {
     relayed: Vec<SocketAddr>,
     /// Which address of ours media leaves from.
     source: Option<SocketAddr>,
-    /// The line that candidates belong to.
-    mid: Option<String>,
+    /// The line that candidates belong to: its index and its mid.
+    line: Option<(u16, String)>,
     opened: Instant,
     /// When ICE began, or began anew.
     begun: Instant,
@@ -153,7 +153,7 @@ impl Leg {
             forgot: None,
             relayed: Vec::new(),
             source: None,
-            mid: None,
+            line: None,
             opened: now,
             begun: now,
             proven: now,
@@ -222,7 +222,7 @@ impl Leg {
             // A client may pause its line, for as many offers as it likes; one that never had any has nothing to hear here.
             if let Err(fault) = self.find_audio(host, &text) {
                 self.audio = None;
-                if self.mid.is_none() {
+                if self.line.is_none() {
                     return Err(fault);
                 }
             }
@@ -245,11 +245,16 @@ impl Leg {
             text =
                 sdp::retain_candidates(&text, |candidate| !gone.iter().any(|gone| candidate.contains(gone.as_str())));
         }
-        self.mid = sdp::attribute(&text, "mid").map(str::to_owned);
+        let line = sdp::first_in_use(&text);
+        self.line = line.map(|(index, mid)| (index, mid.to_owned()));
+        if let Some((1.., mid)) = line {
+            // str0m puts them on the first line, and what is on one that was rejected goes with it.
+            text = sdp::with_candidates_at(&text, mid);
+        }
         let (sdp, trickle) = match offer.style {
             OfferStyle::Complete => (sdp::with_end_of_candidates(&text), Vec::new()),
             OfferStyle::Trickle => {
-                let trickle = trickled(&text);
+                let trickle = trickled(&text, self.line.as_ref());
                 (sdp::retain_candidates(&text, |_| false), trickle)
             }
         };
@@ -267,12 +272,7 @@ impl Leg {
         self.relayed.push(relayed.address);
         let candidate = Candidate::relayed(relayed.address, relayed.base, "udp").ok()?;
         let text = self.rtc.add_local_candidate(candidate)?.to_sdp_string();
-        Some(CandidateInit {
-            candidate: text,
-            sdp_mid: self.mid.clone(),
-            sdp_m_line_index: Some(0),
-            username_fragment: None,
-        })
+        Some(candidate_at(self.line.as_ref(), text))
     }
 
     /// Whether what the peer hears, or is to hear, goes by this relayed address.
@@ -488,15 +488,12 @@ fn creds(credentials: &IceCredentials) -> IceCreds {
     IceCreds { ufrag: credentials.ufrag.clone(), pass: credentials.pwd.clone() }
 }
 
-/// The candidates of an answer as messages of their own. With BUNDLE all belong to the first line.
-fn trickled(answer: &str) -> Vec<CandidateInit> {
-    let mid = sdp::attribute(answer, "mid").map(str::to_owned);
-    sdp::attributes(answer, "candidate")
-        .map(|value| CandidateInit {
-            candidate: format!("candidate:{value}"),
-            sdp_mid: mid.clone(),
-            sdp_m_line_index: Some(0),
-            username_fragment: None,
-        })
-        .collect()
+/// The candidates of an answer as messages of their own. With BUNDLE all belong to one line.
+fn trickled(answer: &str, line: Option<&(u16, String)>) -> Vec<CandidateInit> {
+    sdp::attributes(answer, "candidate").map(|value| candidate_at(line, format!("candidate:{value}"))).collect()
+}
+
+fn candidate_at(line: Option<&(u16, String)>, candidate: String) -> CandidateInit {
+    let (sdp_m_line_index, sdp_mid) = line.cloned().unzip();
+    CandidateInit { candidate, sdp_mid, sdp_m_line_index, username_fragment: None }
 }

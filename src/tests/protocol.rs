@@ -387,6 +387,35 @@ fn an_sdk_offer_of_one_video_line_is_answered_on_echo_and_refused_on_speaker() {
 }
 
 #[test]
+fn candidates_stand_on_a_line_that_is_in_use() {
+    // A picture first, which a listener's session has no use for.
+    let audio = chromium_listener();
+    let (session, line) = audio.split_at(audio.find("m=audio").expect("a line"));
+    let video = line
+        .replace("m=audio", "m=video")
+        .replace("opus/48000/2", "VP8/90000")
+        .replace("a=mid:0", "a=mid:v")
+        .lines()
+        .filter(|line| !line.starts_with("a=fmtp") && !line.starts_with("a=rtcp-fb"))
+        .fold(String::new(), |text, line| text + line + "\r\n");
+    let both = format!("{}{video}{line}", session.replace("BUNDLE 0", "BUNDLE v 0"));
+    let said = Client::listener().say(&offer("webrtc_offer", &both));
+    let sdp = answer(&said);
+    let (rejected, used) = sdp.split_at(sdp.find("m=audio").expect("it is answered"));
+    assert!(rejected.contains("m=video 0 "), "{sdp}");
+    assert!(!rejected.contains("a=candidate:") && used.contains("a=candidate:"), "{sdp}");
+    let said = Client::listener().say(&offer("offer", &both));
+    let trickled: Vec<_> = said
+        .iter()
+        .filter_map(|message| match message {
+            ServerMsg::IceCandidate { candidate: Some(init) } => Some((init.sdp_mid.as_deref(), init.sdp_m_line_index)),
+            _ => None,
+        })
+        .collect();
+    assert!(!trickled.is_empty() && trickled.iter().all(|line| *line == (Some("0"), Some(1))), "{trickled:?}");
+}
+
+#[test]
 fn prompts_and_images_are_always_acknowledged() {
     for (model, success) in [(Model::Echo, true), (Model::Speaker, false)] {
         let mut client = Client::new(model, true);

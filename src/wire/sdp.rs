@@ -101,6 +101,28 @@ pub fn with_end_of_candidates(sdp: &str) -> String {
     text
 }
 
+/// The first media section of `sdp` that is in use, or the first of all: its index and its mid.
+#[must_use]
+pub fn first_in_use(sdp: &str) -> Option<(u16, &str)> {
+    let mut all =
+        (0..).zip(sections(sdp)).filter_map(|(index, section)| Some((index, section, attribute(section, "mid")?)));
+    let first = all.next()?;
+    // A rejected one has port 0 (RFC 9143 section 7.3.2).
+    let in_use = |(_, section, _): &(u16, &str, &str)| section.split(' ').nth(1).is_none_or(|port| port != "0");
+    let (index, _, mid) = if in_use(&first) { first } else { all.find(in_use).unwrap_or(first) };
+    Some((index, mid))
+}
+
+/// `sdp` with all its candidates in the media section of this mid.
+#[must_use]
+pub fn with_candidates_at(sdp: &str, mid: &str) -> String {
+    let candidates = attributes(sdp, "candidate").collect::<Vec<_>>().join("\r\na=candidate:");
+    map_lines(&retain_candidates(sdp, |_| false), |line| {
+        let ours = line.strip_prefix("a=mid:") == Some(mid) && !candidates.is_empty();
+        Some(if ours { format!("{line}\r\na=candidate:{candidates}") } else { line.to_owned() })
+    })
+}
+
 /// How long packets are to be and may be, in milliseconds, by the media section that has this mid (RFC 8866 section 6.4).
 #[must_use]
 pub fn packet_times(sdp: &str, mid: &str) -> (Option<f64>, Option<f64>) {
