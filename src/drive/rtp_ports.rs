@@ -140,6 +140,7 @@ impl Drop for RtpPort {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, UdpSocket};
+    use std::sync::atomic::{AtomicU16, Ordering};
 
     use super::*;
 
@@ -149,10 +150,13 @@ mod tests {
         RtpPorts::new(&[MediaAddress { bound: LOOPBACK, advertised: LOOPBACK }], taken, registry)
     }
 
-    /// Four ports in a row that nobody else had a moment ago.
+    /// Four ports in a row that nobody else had a moment ago, and that no other test gets.
     fn four() -> PortRange {
+        static NEXT: AtomicU16 = AtomicU16::new(20_000);
         let free = |port: &u16| (*port..port + 4).all(|port| UdpSocket::bind((LOOPBACK, port)).is_ok());
-        let min = (20_000..30_000).step_by(4).find(free).expect("some are free");
+        let mut fours =
+            std::iter::repeat_with(|| NEXT.fetch_add(4, Ordering::Relaxed)).take_while(|port| *port < 30_000);
+        let min = fours.find(free).expect("some are free");
         PortRange { min, max: min + 3 }
     }
 
