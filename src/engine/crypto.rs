@@ -3,12 +3,14 @@
 //! The algorithms are aws-lc's and the protocol is dimpl's, as str0m has them by default.
 //!
 //! str0m's own provider builds a configuration per session, and every build tries out signatures on two curves, which costs as
-//! much as the handshake. And str0m asks DTLS for output with every packet of audio, long after it has said its last word.
+//! much as the handshake. dimpl reads the certificate's key anew for each session and keeps what it read. And str0m asks DTLS for output with
+//! every packet of audio, long after it has said its last word.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+use dimpl::crypto::{Buf, HashAlgorithm, KeyProvider, SignatureAlgorithm, SigningKey, aws_lc_rs};
 use dimpl::{Config, Dtls, DtlsCertificate};
 use str0m::crypto::dtls::{
     DtlsCert, DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, DtlsVersion, ProtocolVersion,
@@ -18,6 +20,7 @@ use str0m::crypto::{CryptoError, CryptoProvider};
 #[cfg(test)]
 use str0m::crypto::dtls::{KeyingMaterial, SrtpProfile};
 
+use super::ciphers::{self, LateCiphers};
 use super::srtp::Exported;
 
 /// Where the keys for SRTP come to lie when DTLS exports them.
@@ -43,7 +46,11 @@ pub(super) fn take_export() -> Option<Export> {
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     static DTLS: SharedDtls = SharedDtls { config: OnceLock::new() };
-    Arc::new(CryptoProvider { dtls_provider: &DTLS, ..str0m::crypto::from_feature_flags() })
+    Arc::new(CryptoProvider {
+        dtls_provider: &DTLS,
+        srtp_provider: &LateCiphers,
+        ..str0m::crypto::from_feature_flags()
+    })
 }
 
 /// Makes DTLS instances that share one configuration.
@@ -60,8 +67,13 @@ impl SharedDtls {
         {
             return Ok(config.clone());
         }
+        let crypto = dimpl::crypto::CryptoProvider {
+            key_provider: &SharedKeys,
+            cipher_suites: ciphers::suites(),
+            ..aws_lc_rs::default_provider()
+        };
         // ICE has checked that the peer is where it says it is (RFC 8842 section 5.3 leaves cookies to that).
-        let builder = Config::builder().use_server_cookie(false);
+        let builder = Config::builder().with_crypto_provider(crypto).use_server_cookie(false);
         let builder = if let Some(mtu) = mtu { builder.mtu(mtu) } else { builder };
         let config = Arc::new(builder.build().map_err(|error| CryptoError::Other(format!("DTLS: {error}")))?);
         // Who comes second, or with another MTU, keeps its own.
@@ -93,6 +105,61 @@ impl DtlsProvider for SharedDtls {
         let export = Export::default();
         EXPORT.set(Some(export.clone()));
         Ok(Box::new(QuietDtls { dtls, quiet: None, export }))
+    }
+}
+
+/// Reads a key once for all sessions of a thread, which show one certificate.
+#[derive(Debug)]
+struct SharedKeys;
+
+thread_local! {
+    /// The key that was read last, and what it was read from.
+    static KEY: RefCell<Option<(Vec<u8>, SharedKey)>> = const { RefCell::new(None) };
+}
+
+impl KeyProvider for SharedKeys {
+    fn load_private_key(&self, key_der: &[u8]) -> Result<Box<dyn SigningKey>, dimpl::CryptoError> {
+        let known =
+            KEY.with_borrow(|known| known.as_ref().filter(|(der, _)| der == key_der).map(|(_, key)| key.clone()));
+        if let Some(key) = known {
+            return Ok(Box::new(key));
+        }
+        let key = aws_lc_rs::default_provider().key_provider.load_private_key(key_der)?;
+        let key = SharedKey {
+            algorithm: key.algorithm(),
+            hash_algorithm: key.hash_algorithm(),
+            supported: key.supported_hash_algorithms().into(),
+            key: Arc::new(Mutex::new(key)),
+        };
+        KEY.set(Some((key_der.to_vec(), key.clone())));
+        Ok(Box::new(key))
+    }
+}
+
+/// A key that signs for several sessions: one at a time, as they are on one thread.
+#[derive(Clone, Debug)]
+struct SharedKey {
+    algorithm: SignatureAlgorithm,
+    hash_algorithm: HashAlgorithm,
+    supported: Arc<[HashAlgorithm]>,
+    key: Arc<Mutex<Box<dyn SigningKey>>>,
+}
+
+impl SigningKey for SharedKey {
+    fn sign(&mut self, data: &[u8], hash_alg: HashAlgorithm, out: &mut Buf) -> Result<(), dimpl::CryptoError> {
+        self.key.lock().unwrap_or_else(PoisonError::into_inner).sign(data, hash_alg, out)
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.algorithm
+    }
+
+    fn hash_algorithm(&self) -> HashAlgorithm {
+        self.hash_algorithm
+    }
+
+    fn supported_hash_algorithms(&self) -> &[HashAlgorithm] {
+        &self.supported
     }
 }
 
@@ -192,6 +259,22 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &second));
         assert_eq!((first.mtu(), other.mtu()), (1150, 900));
         assert!(!first.use_server_cookie());
+    }
+
+    #[test]
+    fn a_key_is_read_once_and_another_one_is_another_one() {
+        let certificate =
+            || provider().dtls_provider.generate_certificate().expect("it makes certificates").private_key;
+        let known = || KEY.with_borrow(|known| known.as_ref().map(|(_, key)| Arc::as_ptr(&key.key)));
+        let (first, other) = (certificate(), certificate());
+        SharedKeys.load_private_key(&first).expect("it is a key");
+        let read = known();
+        let mut again = SharedKeys.load_private_key(&first).expect("it is a key");
+        assert_eq!(known(), read);
+        SharedKeys.load_private_key(&other).expect("it is a key");
+        assert_ne!(known(), read);
+        again.sign(b"words", again.hash_algorithm(), &mut Buf::new()).expect("it signs, though another was read since");
+        assert!(SharedKeys.load_private_key(b"no key").is_err());
     }
 
     /// Plays one end's packets to the other until both are quiet; returns how many there were.
