@@ -1,6 +1,8 @@
 //! From HTTP to a WebSocket: who may have one, and the answer to that (RFC 6455 section 4.2). A WebSocket leaves HTTP behind with its first
 //! request: the buffers of HTTP would cost more than all the rest of an idle one.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use actix_codec::Framed;
@@ -12,7 +14,8 @@ use actix_web::http::header::{self, HeaderMap};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use futures_util::SinkExt as _;
+use futures_util::future::ready;
+use futures_util::{FutureExt as _, SinkExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answers::{DRAINING, HEADERS, NO_HANDSHAKE, NO_PEER, NOT_FOUND, PROBLEM, Refusal, problem_text};
@@ -31,36 +34,30 @@ const BEARER: &str = "bearer.";
 
 const FOREIGN: Refusal = (StatusCode::FORBIDDEN, "Pages of this origin may not use the server: see ALLOWED_ORIGINS.");
 
-/// Serves a WebSocket until it ends. What ends it early is nobody's fault but the network's.
-///
-/// # Errors
-/// Never: an answer of HTTP would come too late.
-pub async fn upgrade<T>(
+/// Serves a WebSocket until it ends. What ends it early is nobody's fault but the network's. Nothing of the request is kept for as long as
+/// the socket lives.
+pub fn upgrade<T>(
     gate: Arc<Gate>,
     (request, mut framed): (Request, Framed<T, h1::Codec>),
-) -> Result<(), actix_http::Error>
+) -> impl Future<Output = Result<(), actix_http::Error>> + 'static
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let served = match handshake(&gate, &request) {
-        Err(refusal) => refuse(&mut framed, refusal).await,
-        Ok((response, knock)) => match framed.send(Message::Item((response, BodySize::None))).await {
-            Ok(()) if request.path() == SIGNAL => {
-                let token = bearer(request.headers());
-                drop(request);
-                ws::meet(gate, knock, token.as_deref(), framed).await
-            }
-            Ok(()) => {
-                drop(request);
-                ws::listen(gate, knock, framed).await
-            }
-            Err(error) => Err(error),
+        Err(refusal) => refuse(framed, refusal).boxed_local(),
+        Ok((response, knock)) => match Pin::new(&mut framed).write(Message::Item((response, BodySize::None))) {
+            Ok(()) if request.path() == SIGNAL => ws::meet(gate, knock, bearer(request.headers()).as_deref(), framed),
+            Ok(()) => ws::listen(gate, knock, framed),
+            Err(error) => ready(Err(error)).boxed_local(),
         },
     };
-    if let Err(error) = served {
-        tracing::debug!(%error, "a WebSocket broke");
-    }
-    Ok(())
+    served.map(|served| {
+        if let Err(error) = served {
+            tracing::debug!(%error, "a WebSocket broke");
+        }
+        // An answer of HTTP would come too late.
+        Ok(())
+    })
 }
 
 /// Who wants a WebSocket, and the answer to that; or why there is none.
@@ -85,7 +82,7 @@ fn handshake(gate: &Gate, request: &Request) -> Result<(Response<()>, Knock), Re
     Ok((response.finish().drop_body(), knock))
 }
 
-async fn refuse<T>(framed: &mut Framed<T, h1::Codec>, (status, detail): Refusal) -> std::io::Result<()>
+async fn refuse<T>(mut framed: Framed<T, h1::Codec>, (status, detail): Refusal) -> io::Result<()>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use actix::prelude::*;
 use actix_codec::Framed;
 use actix_http::h1;
+use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::engine::door::{Admission, CloseReason, Door, DoorEffect, LIMIT_CLIENT, LIMIT_SDK};
@@ -25,11 +26,8 @@ use super::{Ctx as Context, Ending, Role, Ws};
 /// What a door is told whose session listens to another one.
 const REPLACED: CloseReason = CloseReason::Policy("another connection resumed this session");
 
-/// Opens the door on a connection, and serves it to its end.
-///
-/// # Errors
-/// When the connection broke.
-pub async fn listen<T>(gate: Arc<Gate>, knock: Knock, framed: Framed<T, h1::Codec>) -> io::Result<()>
+/// Opens the door on a connection; what comes back serves it to its end, and is an error when it broke.
+pub fn listen<T>(gate: Arc<Gate>, knock: Knock, framed: Framed<T, h1::Codec>) -> LocalBoxFuture<'static, io::Result<()>>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -39,7 +37,7 @@ where
     let limit = if knocked == Some(Admission::Good) { LIMIT_SDK } else { LIMIT_CLIENT };
     let first = knocked.map(|admission| door.knock(admission)).unwrap_or_default();
     let listener = Listener { door, first, line: None, greeted: None };
-    carry(Ws::new(listener, gate, knock), limit, framed).await
+    carry(Ws::new(listener, gate, knock), limit, framed)
 }
 
 struct Listener {

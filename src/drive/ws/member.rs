@@ -7,6 +7,7 @@ use std::time::Instant;
 use actix::prelude::*;
 use actix_codec::Framed;
 use actix_http::h1;
+use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::engine::door::{Admission, CloseReason, LIMIT_CLIENT};
@@ -18,11 +19,14 @@ use super::super::rooms::{Place, ToMember};
 use super::wire::carry;
 use super::{Ctx as Context, Ending, Role, Ws};
 
-/// Opens the door on a connection, and serves it to its end; `token` is what came with the handshake.
-///
-/// # Errors
-/// When the connection broke.
-pub async fn meet<T>(gate: Arc<Gate>, knock: Knock, token: Option<&str>, framed: Framed<T, h1::Codec>) -> io::Result<()>
+/// Opens the door on a connection; `token` is what came with the handshake. What comes back serves it to its end, and is an error when it
+/// broke.
+pub fn meet<T>(
+    gate: Arc<Gate>,
+    knock: Knock,
+    token: Option<&str>,
+    framed: Framed<T, h1::Codec>,
+) -> LocalBoxFuture<'static, io::Result<()>>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -34,7 +38,7 @@ where
     if known {
         socket.link.admit();
     }
-    carry(socket, LIMIT_CLIENT, framed).await
+    carry(socket, LIMIT_CLIENT, framed)
 }
 
 struct Member {

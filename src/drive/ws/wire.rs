@@ -14,6 +14,7 @@ use actix_http::ws::Codec;
 use actix_web::error::PayloadError;
 use actix_web_actors::ws::WebsocketContext;
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use futures_util::{Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, ReadHalf};
 use tokio::time::timeout;
@@ -30,8 +31,13 @@ const STRANGER_BYTES: usize = 64 * 1024;
 /// A client that takes longer for what it is sent is slow.
 const PROMPT: Duration = Duration::from_secs(1);
 
-/// Carries a WebSocket to its end; frames may have `limit` bytes.
-pub(super) async fn carry<R: Role, T>(socket: Ws<R>, limit: usize, framed: Framed<T, h1::Codec>) -> io::Result<()>
+/// Carries a WebSocket to its end, beginning with what HTTP has not sent yet; frames may have `limit` bytes. Boxed once it is all that is
+/// left of the connection: each idle one would pay for what the others are made of.
+pub(super) fn carry<R: Role, T>(
+    socket: Ws<R>,
+    limit: usize,
+    framed: Framed<T, h1::Codec>,
+) -> LocalBoxFuture<'static, io::Result<()>>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -48,14 +54,18 @@ where
         strange: parts.read_buf.len(),
         link: link.clone(),
     };
-    drop((parts.read_buf, parts.write_buf));
-    let mut outgoing = pin!(WebsocketContext::with_codec(socket, incoming, Codec::new().max_size(limit)));
-    // While a slow client takes nothing its actor is not asked for more, nor are its words read.
-    while let Some(chunk) = outgoing.next().await {
-        let chunk = chunk.map_err(|error| io::Error::other(error.to_string()))?;
-        hand_over(&mut write, &chunk, &link).await?;
-    }
-    timeout(CLOSING, write.shutdown()).await?
+    let answer = parts.write_buf;
+    let mut outgoing = WebsocketContext::with_codec(socket, incoming, Codec::new().max_size(limit));
+    Box::pin(async move {
+        hand_over(&mut write, &answer, &link).await?;
+        drop(answer);
+        // While a slow client takes nothing its actor is not asked for more, nor are its words read.
+        while let Some(chunk) = outgoing.next().await {
+            let chunk = chunk.map_err(|error| io::Error::other(error.to_string()))?;
+            hand_over(&mut write, &chunk, &link).await?;
+        }
+        timeout(CLOSING, write.shutdown()).await?
+    })
 }
 
 /// Until the system has all of it: TLS may keep the end of it otherwise.
