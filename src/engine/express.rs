@@ -11,8 +11,10 @@ use str0m::config::CryptoProvider;
 use str0m::net::{Protocol, Transmit};
 
 use crate::wire::classify::{Class, classify};
+use crate::wire::stun::{self, StunClass};
 
 use super::crypto::Export;
+use super::demux::Path;
 use super::playout::PlayoutPacket;
 use super::srtp::SrtpSender;
 
@@ -24,12 +26,15 @@ const MARKER: u8 = 0x80;
 
 /// What the next packet has in common with the last one that str0m made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Template {
+struct Template {
     header: [u8; LONGEST],
     len: usize,
     proto: Protocol,
     source: SocketAddr,
     destination: SocketAddr,
+    is_nameless: bool,
+    /// str0m was told something since then that may have changed the way.
+    doubted: bool,
 }
 
 /// Our SRTP is not that of str0m.
@@ -40,6 +45,7 @@ pub(super) struct Distrust;
 pub(super) struct Express {
     export: Option<Export>,
     sender: Option<SrtpSender>,
+    template: Option<Template>,
     /// What we make has been compared with what str0m makes.
     proven: bool,
     /// Of now; none before there is a source.
@@ -61,7 +67,7 @@ struct Sent {
 impl Express {
     /// With the keys that `export` will bring; without one, no packet goes this way.
     pub(super) fn new(export: Option<Export>) -> Self {
-        Self { export, sender: None, proven: false, sent: None, others: Vec::new() }
+        Self { export, sender: None, template: None, proven: false, sent: None, others: Vec::new() }
     }
 
     #[cfg(test)]
@@ -96,6 +102,45 @@ impl Express {
         self.sent.map(|sent| sent.ssrc)
     }
 
+    /// str0m is told something that changes packets.
+    pub(super) fn forget(&mut self) {
+        self.template = None;
+    }
+
+    /// str0m is told something that may send packets another way.
+    pub(super) fn doubt(&mut self) {
+        if let Some(template) = &mut self.template {
+            template.doubted = true;
+        }
+    }
+
+    /// str0m is told this datagram, which came to `destination`.
+    pub(super) fn expect(&mut self, path: Path, destination: SocketAddr, class: Class, bytes: &[u8]) {
+        let Some(template) = &mut self.template else { return };
+        match class {
+            // Once a report has come, str0m leaves the line's name away for good (RFC 8843 section 15); it can do nothing else to a packet.
+            Class::Rtcp if template.is_nameless => {}
+            Class::Stun => {
+                let way = (path.transport.protocol(), destination, path.remote);
+                let is_answer = stun::peek(bytes).is_some_and(|peek| peek.class == StunClass::Success);
+                // The way holds.
+                let holds = is_answer && way == (template.proto, template.source, template.destination);
+                template.doubted |= !holds;
+            }
+            _ => self.template = None,
+        }
+    }
+
+    /// Sees what str0m sends: what is not of ICE goes the way that packets go.
+    pub(super) fn see(&mut self, made: &Transmit) {
+        if let Some(template) = self.template.as_mut().filter(|template| template.doubted)
+            && classify(&made.contents) == Class::Rtcp
+        {
+            let way = (template.proto, template.source, template.destination);
+            template.doubted = way != (made.proto, made.source, made.destination);
+        }
+    }
+
     /// Learns from what str0m made of `packet`. Keys and cipher are proven with the first one.
     ///
     /// # Errors
@@ -105,27 +150,29 @@ impl Express {
         crypto: &Arc<CryptoProvider>,
         packet: &PlayoutPacket,
         made: &Transmit,
-    ) -> Result<Option<Template>, Distrust> {
+    ) -> Result<(), Distrust> {
         let exported = self.export.as_ref().and_then(|export| export.lock().ok()?.take());
         if let Some(exported) = exported {
             self.sender = SrtpSender::new(crypto, &exported);
             self.proven = false;
         }
-        let (Some(sender), Some(template)) = (&mut self.sender, Template::of(made)) else { return Ok(None) };
+        self.template = Template::of(made);
+        let (Some(sender), Some(template)) = (&mut self.sender, &self.template) else { return Ok(()) };
         if !self.proven {
             let header = template.header(packet);
             let ours = sender.protect_rtp(&header[..template.len], &packet.payload, packet.seq);
             self.proven = ours.is_ok_and(|ours| ours[..] == made.contents[..]);
             if !self.proven {
-                (self.sender, self.export) = (None, None);
+                (self.sender, self.export, self.template) = (None, None, None);
                 return Err(Distrust);
             }
         }
-        Ok(Some(template))
+        Ok(())
     }
 
-    /// What str0m would make of `packet`.
-    pub(super) fn packet(&mut self, template: &Template, packet: &PlayoutPacket) -> Option<Transmit> {
+    /// What str0m would make of `packet`, if that is known.
+    pub(super) fn packet(&mut self, packet: &PlayoutPacket) -> Option<Transmit> {
+        let template = self.template.as_ref().filter(|template| !template.doubted)?;
         let header = template.header(packet);
         let bytes = self.sender.as_mut()?.protect_rtp(&header[..template.len], &packet.payload, packet.seq).ok()?;
         let sent = self.sent.as_mut()?;
@@ -165,17 +212,17 @@ impl Template {
             return None;
         }
         let sources = 4 * usize::from(bytes[0] & 0x0f);
-        let extension = if bytes[0] & 0x10 == 0 {
-            0
+        let (extension, is_nameless) = if bytes[0] & 0x10 == 0 {
+            (0, true)
         } else {
             let [high, low] = *bytes.get(FIXED + sources + 2..)?.first_chunk()?;
-            4 + 4 * usize::from(u16::from_be_bytes([high, low]))
+            (4 + 4 * usize::from(u16::from_be_bytes([high, low])), [high, low] == [0, 0])
         };
         let len = FIXED + sources + extension;
         let mut header = [0; LONGEST];
         header.get_mut(..len)?.copy_from_slice(bytes.get(..len)?);
         let Transmit { proto, source, destination, .. } = *made;
-        Some(Self { header, len, proto, source, destination })
+        Some(Self { header, len, proto, source, destination, is_nameless, doubted: false })
     }
 
     fn header(&self, packet: &PlayoutPacket) -> [u8; LONGEST] {
@@ -191,6 +238,57 @@ impl Template {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const OURS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10)), 3479);
+    const THEIRS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 7)), 7);
+    const ELSEWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 8)), 7);
+    const RECEIVER_REPORT: [u8; 8] = [0x80, 201, 0, 1, 0, 0, 0, 5];
+
+    fn sent(destination: SocketAddr, bytes: &[u8]) -> Transmit {
+        Transmit { proto: Protocol::Udp, source: OURS, destination, contents: bytes.to_vec().into() }
+    }
+
+    fn stun(kind: [u8; 2]) -> Vec<u8> {
+        [&kind[..], &[0, 0, 0x21, 0x12, 0xa4, 0x42], &[7; 12]].concat()
+    }
+
+    /// Whether a packet that was once seen is believed in, after this datagram has come.
+    fn believes(named: bool, remote: SocketAddr, class: Class, bytes: &[u8]) -> (Express, Option<bool>) {
+        let mut express = Express::new(None);
+        let header = [0x90, 111, 0, 1, 0, 0, 0, 0, 0, 0, 0, 5];
+        let extension: &[u8] = if named { &[0xbe, 0xde, 0, 1, 0x10, b'0', 0, 0] } else { &[0xbe, 0xde, 0, 0] };
+        express.template = Template::of(&sent(THEIRS, &[&header[..], extension, b"sound"].concat()));
+        express.expect(Path { transport: super::super::demux::Transport::Udp, remote }, OURS, class, bytes);
+        let found = express.template.map(|template| !template.doubted);
+        (express, found)
+    }
+
+    #[test]
+    fn a_packet_is_believed_in_until_something_may_have_changed_it() {
+        let (request, success) = (stun([0, 1]), stun([1, 1]));
+        assert_eq!(believes(false, THEIRS, Class::Rtcp, &RECEIVER_REPORT).1, Some(true));
+        assert_eq!(believes(true, THEIRS, Class::Rtcp, &RECEIVER_REPORT).1, None, "the name goes");
+        assert_eq!(believes(false, THEIRS, Class::Stun, &success).1, Some(true));
+        assert_eq!(believes(false, THEIRS, Class::Stun, &request).1, Some(false));
+        assert_eq!(believes(false, THEIRS, Class::Stun, &success[..19]).1, Some(false));
+        assert_eq!(believes(false, THEIRS, Class::Dtls, &[22]).1, None);
+
+        let (mut express, found) = believes(true, ELSEWHERE, Class::Stun, &success);
+        assert_eq!(found, Some(false));
+        for (destination, bytes, believed) in [
+            (THEIRS, &success[..], false),
+            (ELSEWHERE, &RECEIVER_REPORT, false),
+            (THEIRS, &RECEIVER_REPORT, true),
+            (ELSEWHERE, &RECEIVER_REPORT, true),
+        ] {
+            express.see(&sent(destination, bytes));
+            assert_eq!(express.template.map(|template| !template.doubted), Some(believed), "{destination} {bytes:?}");
+        }
+        express.doubt();
+        assert!(express.template.is_some_and(|template| template.doubted));
+        express.forget();
+        assert!(express.template.is_none());
+    }
 
     #[test]
     fn every_source_keeps_its_count_and_its_numbers_however_often_they_change() {

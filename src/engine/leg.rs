@@ -7,7 +7,7 @@ use str0m::change::SdpOffer;
 use str0m::format::Codec;
 use str0m::ice::StunMessage;
 use str0m::media::{Direction, MediaKind, Mid, Pt};
-use str0m::net::{Protocol, Receive, TcpType, Transmit};
+use str0m::net::{Protocol, TcpType, Transmit};
 use str0m::rtp::{Extension, RtpWrite};
 use str0m::{Candidate, IceCreds, Input, Rtc, RtcConfig};
 
@@ -17,10 +17,11 @@ use crate::wire::sdp::{self, CandidateUse, IceCredentials};
 use crate::wire::signal::{CandidateInit, Offer, OfferStyle, SignalFault};
 use crate::wire::stun::{self, StunClass};
 
+use super::checks::Checks;
 use super::crypto;
 use super::demux::{PATHS_PER_SESSION, Path, Transport};
 use super::echo::Echo;
-use super::express::{Distrust, Express, Template};
+use super::express::{Distrust, Express};
 use super::host::{Host, Model, Profile};
 use super::playout::{Playout, PlayoutPacket, first_number};
 use super::reflexive::{Locals, Reflexive};
@@ -54,6 +55,7 @@ pub(super) struct Leg {
     pub(super) playout: Playout,
     pub(super) echo: Echo,
     pub(super) express: Express,
+    pub(super) checks: Checks,
     /// Where our audio goes, once negotiated.
     audio: Option<(Mid, Pt)>,
     /// The last packet that str0m was given.
@@ -140,6 +142,7 @@ impl Leg {
             playout: Playout::new(host.random()),
             echo: Echo::default(),
             express,
+            checks: Checks::default(),
             audio: None,
             written: None,
             local,
@@ -177,6 +180,7 @@ impl Leg {
         offer: &Offer,
         now: Instant,
     ) -> Result<Answered, SignalFault> {
+        self.checks.forget();
         let invalid = |text: &str| SignalFault::InvalidSdp(text.chars().take(120).collect());
         match offer.sdp.lines().filter(|line| line.starts_with("m=")).count() {
             0 => return Err(invalid("no media lines")),
@@ -270,6 +274,7 @@ impl Leg {
             self.relayed.remove(0);
         }
         self.relayed.push(relayed.address);
+        self.checks.forget();
         let candidate = Candidate::relayed(relayed.address, relayed.base, "udp").ok()?;
         let text = self.rtc.add_local_candidate(candidate)?.to_sdp_string();
         Some(candidate_at(self.line.as_ref(), text))
@@ -294,6 +299,7 @@ impl Leg {
                 let peer = candidate.as_ref().map(|candidate| candidate.addr().ip());
                 if let Some(candidate) = candidate {
                     self.remote_candidates += 1;
+                    self.checks.forget();
                     self.rtc.add_remote_candidate(candidate);
                 }
                 Ok(peer)
@@ -306,7 +312,7 @@ impl Leg {
     pub(super) fn accepts_stun(
         &mut self,
         host: &Host,
-        path: Path,
+        (path, destination): (Path, SocketAddr),
         bytes: &[u8],
         input: &Input<'_>,
         now: Instant,
@@ -327,11 +333,36 @@ impl Leg {
         if !authentic {
             return false;
         }
-        if message.is_binding_request() && !self.checks(path, now) {
-            return false;
+        if message.is_binding_request() {
+            if !self.checks(path, now) {
+                return false;
+            }
+            self.checks.give((path, destination), bytes, now);
         }
         (self.proven, self.doubted) = (now, false);
         true
+    }
+
+    /// The answer to a check for which str0m need not be asked: as authentic, and as good for consent, as one that is
+    /// [accepted](Self::accepts_stun).
+    pub(super) fn answer(
+        &mut self,
+        host: &Host,
+        way: (Path, SocketAddr),
+        bytes: &[u8],
+        now: Instant,
+    ) -> Option<Transmit> {
+        let answer = self.checks.answer(&host.crypto, &self.local.pwd, way, bytes, now)?;
+        if !self.checks(way.0, now) {
+            return None;
+        }
+        (self.proven, self.doubted) = (now, false);
+        Some(answer)
+    }
+
+    /// Learns from what str0m answers.
+    pub(super) fn note_answer(&mut self, host: &Host, made: &Transmit) {
+        self.checks.note(&host.crypto, &self.local.pwd, made);
     }
 
     /// Takes note of a check that came by this path; returns whether ICE is to have it.
@@ -394,10 +425,6 @@ impl Leg {
         (peek.class == StunClass::Request).then_some(peek.transaction)
     }
 
-    pub(super) fn receive(&mut self, receive: Receive<'_>, now: Instant) -> Result<(), str0m::RtcError> {
-        self.rtc.handle_input(Input::Receive(now, receive))
-    }
-
     /// Whether audio has a way to go.
     pub(super) fn is_paused(&self) -> bool {
         self.audio.is_none()
@@ -414,10 +441,13 @@ impl Leg {
     }
 
     /// Learns from what str0m made of the packet that it was given last, if this is it.
-    pub(super) fn learn_packet(&mut self, host: &Host, made: &Transmit) -> Result<Option<Template>, Distrust> {
+    pub(super) fn learn_packet(&mut self, host: &Host, made: &Transmit) -> Result<(), Distrust> {
         let seq = made.contents.get(2..4).filter(|_| classify(&made.contents) == Class::Rtp);
         let is_it = |packet: &mut PlayoutPacket| seq.is_some_and(|seq| packet.seq.to_be_bytes().ends_with(seq));
-        let Some(packet) = self.written.take_if(is_it) else { return Ok(None) };
+        let Some(packet) = self.written.take_if(is_it) else {
+            self.express.see(made);
+            return Ok(());
+        };
         self.express.learn(&host.crypto, &packet, made)
     }
 

@@ -4,6 +4,7 @@ pub mod access;
 pub mod attempts;
 pub mod budget;
 pub mod caller;
+mod checks;
 mod ciphers;
 pub mod credentials;
 pub(crate) mod crypto;

@@ -23,7 +23,7 @@ use crate::wire::signal::{CandidateInit, ClientMsg, Offer, OfferStyle, ServerMsg
 
 use super::demux::{DropReason, Path};
 use super::error::SessionError;
-use super::express::{Distrust, Template};
+use super::express::Distrust;
 pub use super::host::{Host, Model, Policy, PortRange, Profile};
 use super::leg::{Answered, Leg};
 use super::playout::{AudienceNote, PlayoutPacket};
@@ -38,8 +38,6 @@ pub const GRACE: Duration = Duration::from_secs(10);
 const EARLY_CANDIDATES: usize = 32;
 /// From the first half of a frame to the second, for who wants 10 ms at a time.
 const HALF: Duration = Duration::from_millis(10);
-/// How long a drain's finding is relied upon at most: as long as str0m is known to sleep while it sends.
-const REST: Duration = Duration::from_secs(1);
 /// Seconds of audio between two `generation_tick`.
 const TICK_SECONDS: u64 = 10;
 /// What `speak` and `prompt` are told.
@@ -149,8 +147,9 @@ pub struct SessionCore {
     /// The second half of a frame, and when it is due.
     half: Option<(Instant, PlayoutPacket)>,
     pace: Pace,
-    /// Set by a drain that sent a packet of audio and ran to str0m's timeout; while it is there, str0m is left alone.
-    rest: Option<Rest>,
+    /// When str0m wants a tick, once a drain has run dry. Until then it is left alone, if nothing is put in but packets of audio, each of which
+    /// brings forth nothing but itself.
+    rest: Option<Instant>,
     /// What str0m wants and need not have at once.
     slow: Option<Instant>,
     dirty: bool,
@@ -164,18 +163,6 @@ const SLOW: Duration = Duration::from_secs(1);
 /// So long such a thing waits for something else to come up, and goes along with it: a second look at a session costs more than a second
 /// thing done. Checks stay within 6 s of each other (RFC 7675 section 5.1), and once they have met the reports, they go together.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// What a drain that ran dry has found: nothing more is to come before `wake`, if nothing but packets of audio are put in, and each of
-/// them brings forth nothing but itself.
-#[derive(Clone, Copy, Debug)]
-struct Rest {
-    /// When str0m wants a tick.
-    wake: Instant,
-    /// How long that is relied upon.
-    until: Instant,
-    /// What such a packet would be like.
-    template: Template,
-}
 
 /// How far str0m's clock is with what was put in: it sends on the move of its clock.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -236,12 +223,20 @@ impl SessionCore {
         #[cfg(test)]
         planted(self.bug);
         self.pace = Pace::Behind;
-        let touches = !matches!(input, Input::Audio(_) | Input::Tick);
-        self.rest = self.rest.take_if(|rest| !touches && now < rest.until);
+        let told = !matches!(input, Input::Audio(_) | Input::Tick | Input::Datagram { .. });
+        if told || self.rest.is_none_or(|wake| now >= wake) {
+            self.rest = None;
+            if let Some(leg) = &mut self.leg {
+                if told { leg.express.forget() } else { leg.express.doubt() }
+            }
+        }
         let mut packet = None;
         if !self.ended {
             match input {
-                Input::Datagram { path, destination, bytes } => self.datagram(path, destination, bytes, now),
+                Input::Datagram { path, destination, bytes } => match self.datagram(path, destination, bytes, now) {
+                    Ok(answer) => packet = answer,
+                    Err(reason) => self.effects.push_back(Effect::Drop(reason)),
+                },
                 Input::Client(message) => self.client(message, now),
                 Input::Audio(turn) => packet = self.audio(turn, now),
                 Input::Tick => packet = self.tick(now),
@@ -265,13 +260,13 @@ impl SessionCore {
         if self.dirty || self.ended || self.half.is_some() {
             return None;
         }
-        let rest = self.rest.as_ref().filter(|rest| now < rest.until)?;
+        self.rest.filter(|wake| now < *wake)?;
         let leg = self.leg.as_mut().filter(|leg| !leg.is_paused())?;
         if self.generation.is_some_and(|told| told < ticks(leg.playout.played() + FRAME_TICKS)) {
             return None;
         }
         let packet = leg.playout.steady(turn)?;
-        let transmit = leg.express.packet(&rest.template, &packet)?;
+        let transmit = leg.express.packet(&packet)?;
         leg.playout.count();
         Some(transmit)
     }
@@ -310,42 +305,55 @@ impl SessionCore {
         self.leg.as_ref().map_or(0, |leg| leg.express.packets())
     }
 
+    /// Checks that were answered past str0m.
+    #[cfg(test)]
+    pub(crate) fn short_answers(&self) -> u32 {
+        self.leg.as_ref().map_or(0, |leg| leg.checks.answered)
+    }
+
     /// Whether turns of audio are wanted.
     #[must_use]
     pub fn is_listening(&self) -> bool {
         self.leg.as_ref().is_some_and(|leg| leg.playout.is_active())
     }
 
-    fn datagram(&mut self, path: Path, destination: SocketAddr, bytes: &[u8], now: Instant) {
-        let (effects, host) = (&mut self.effects, &self.host);
-        let mut refuse = || effects.push_back(Effect::Drop(DropReason::Refused));
-        let Some(leg) = &mut self.leg else { return refuse() };
-        let Ok(receive) = Receive::new(path.transport.protocol(), path.remote, destination, bytes) else {
-            return refuse();
-        };
-        if classify(bytes) == Class::Stun {
-            let input = str0m::Input::Receive(now, receive);
-            if !leg.accepts_stun(host, path, bytes, &input, now) {
-                return refuse();
-            }
-            leg.learn(path);
-            effects.push_back(Effect::Learn(path));
-            let str0m::Input::Receive(_, receive) = input else { return };
-            self.receive(receive, now);
-        } else if leg.has_learnt(path) {
-            self.receive(receive, now);
+    /// Takes a datagram; returns an answer for which str0m was not asked.
+    fn datagram(
+        &mut self,
+        path: Path,
+        destination: SocketAddr,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<Option<Transmit>, DropReason> {
+        let leg = self.leg.as_mut().ok_or(DropReason::Refused)?;
+        let class = classify(bytes);
+        let answer = if class == Class::Stun && self.rest.is_some() {
+            leg.answer(&self.host, (path, destination), bytes, now)
         } else {
-            refuse();
+            None
+        };
+        if answer.is_none() {
+            let receive = Receive::new(path.transport.protocol(), path.remote, destination, bytes);
+            let input = str0m::Input::Receive(now, receive.map_err(|_| DropReason::Refused)?);
+            let accepted = if class == Class::Stun {
+                leg.accepts_stun(&self.host, (path, destination), bytes, &input, now)
+            } else {
+                leg.has_learnt(path)
+            };
+            if !accepted {
+                return Err(DropReason::Refused);
+            }
+            self.rest = None;
+            leg.express.expect(path, destination, class, bytes);
+            // Bytes that a stranger could have forged never end a session by themselves: str0m says so where it must end.
+            leg.rtc.handle_input(input).map_err(|_| DropReason::Refused)?;
+            self.pace = Pace::Moved;
         }
-    }
-
-    fn receive(&mut self, receive: Receive<'_>, now: Instant) {
-        // Bytes that a stranger could have forged never end a session by themselves: str0m says so where it must end.
-        let Some(leg) = &mut self.leg else { return };
-        match leg.receive(receive, now) {
-            Ok(()) => self.pace = Pace::Moved,
-            Err(_) => self.effects.push_back(Effect::Drop(DropReason::Refused)),
+        if class == Class::Stun {
+            leg.learn(path);
+            self.effects.push_back(Effect::Learn(path));
         }
+        Ok(answer)
     }
 
     fn client(&mut self, message: ClientMsg, now: Instant) {
@@ -526,7 +534,7 @@ impl SessionCore {
     /// Sends a packet of audio: through str0m, or at once if str0m would do nothing but send it.
     fn send(&mut self, packet: PlayoutPacket, now: Instant) -> Option<Transmit> {
         let leg = self.leg.as_mut().filter(|leg| !leg.is_paused())?;
-        let short = self.rest.as_ref().and_then(|rest| leg.express.packet(&rest.template, &packet));
+        let short = self.rest.and_then(|_| leg.express.packet(&packet));
         if short.is_none() {
             leg.write(packet, now);
             self.rest = None;
@@ -715,8 +723,7 @@ impl Drain<'_> {
         let Self { core, now, packet } = self;
         let mut failure = None;
         // str0m was not touched, and has nothing to say.
-        let mut wake = core.rest.map(|rest| rest.wake);
-        let mut template = None;
+        let mut wake = core.rest;
         while wake.is_none() {
             core.effects.drain(..).for_each(&mut apply);
             let Some(leg) = &mut core.leg else { break };
@@ -731,15 +738,15 @@ impl Drain<'_> {
                     if let Some(transaction) = leg.check_into_the_unknown(&transmit) {
                         apply(Effect::Expect(transaction));
                     }
-                    match leg.learn_packet(&core.host, &transmit) {
-                        Ok(learnt) => template = learnt.or(template),
-                        Err(Distrust) => apply(Effect::LongWay),
+                    if let Err(Distrust) = leg.learn_packet(&core.host, &transmit) {
+                        apply(Effect::LongWay);
                     }
+                    leg.note_answer(&core.host, &transmit);
                     leg.note_source(&transmit);
                     apply(Effect::Transmit(leg.express.complete(transmit)));
                 }
                 Ok(Output::Event(event)) => {
-                    template = None;
+                    leg.express.forget();
                     core.pace = Pace::Behind;
                     core.event(event, now);
                 }
@@ -749,8 +756,7 @@ impl Drain<'_> {
                         leg.write_rtp(mid, write);
                         core.pace = Pace::Due;
                     } else if core.pace == Pace::Moved {
-                        core.rest = template.map(|template| Rest { wake: at, until: at.min(now + REST), template });
-                        wake = Some(at);
+                        (core.rest, wake) = (Some(at), Some(at));
                     } else {
                         core.pace = Pace::Due;
                     }

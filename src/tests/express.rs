@@ -6,11 +6,12 @@ use str0m::crypto::dtls::SrtpProfile;
 
 use crate::engine::crypto;
 use crate::engine::session::{Input, Model, Profile};
+use crate::wire::classify::Class;
 use crate::wire::media::FRAME_TICKS;
 use crate::wire::signal::ServerMsg;
 
 use super::ear::assert_continuous;
-use super::net::{Heard, Net, ms, secs};
+use super::net::{Heard, Net, Sent, ms, secs};
 
 /// Checks every sender report that came between packets: what it counts is what had been sent by then.
 #[track_caller]
@@ -69,6 +70,26 @@ fn a_packet_after_silence_is_marked_and_numbers_go_on_past_their_rollover() {
     assert_eq!(heard.iter().filter(|packet| packet.marker).count(), 15, "each start is marked");
     assert!(net.short_ways(who) > 52_000, "{}", net.short_ways(who));
     assert_reports_count(heard, 100);
+}
+
+#[test]
+fn the_name_of_the_line_goes_with_the_first_report_and_few_packets_go_the_long_way_after_that() {
+    let mut net = Net::seeded(56).delay(ms(0));
+    let who = net.call("sine-440");
+    net.run_for(secs(20));
+    let sent = &net.record(who).sent;
+    let report = sent.iter().position(|sent| sent.up && sent.class() == Class::Rtcp).expect("it reports");
+    // The extension stays, and is empty.
+    let named = |sent: &Sent| sent.class() == Class::Rtp && sent.bytes[12..16] != [0xbe, 0xde, 0, 0];
+    assert!(sent[..report].iter().any(named));
+    // The one that was sent before the report had come.
+    assert!(sent[report..].iter().filter(|sent| named(sent)).count() <= 1);
+
+    let before = (net.short_ways(who), net.record(who).turns);
+    net.run_for(secs(600));
+    let long = net.record(who).turns - before.1 - u64::from(net.short_ways(who) - before.0);
+    // Those with which our checks and reports go, every five seconds each, and one after each check that str0m is given.
+    assert!((60..=320).contains(&long), "{long} packets went the long way in ten minutes");
 }
 
 #[test]

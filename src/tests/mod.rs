@@ -8,6 +8,7 @@ mod ear;
 mod studio;
 
 mod call;
+mod checks;
 mod corpus;
 mod echo;
 mod express;

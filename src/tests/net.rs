@@ -628,6 +628,17 @@ impl Net {
         self.seats[who.0].core.short_ways()
     }
 
+    /// How many of its caller's checks the session has answered past str0m.
+    pub fn short_answers(&self, who: Who) -> usize {
+        usize::try_from(self.seats[who.0].core.short_answers()).expect("few")
+    }
+
+    /// How the caller's datagrams come.
+    pub fn path(&self, who: Who) -> Path {
+        let Seat { transport, addr, .. } = self.seats[who.0];
+        Path { transport, remote: addr }
+    }
+
     /// How many ufrags and paths the demultiplexer knows.
     pub fn routes(&self) -> (usize, usize) {
         self.demux.len()
