@@ -147,8 +147,8 @@ pub struct SessionCore {
     /// The second half of a frame, and when it is due.
     half: Option<(Instant, PlayoutPacket)>,
     pace: Pace,
-    /// When str0m wants a tick, once a drain has run dry. Until then it is left alone, if nothing is put in but packets of audio, each of which
-    /// brings forth nothing but itself.
+    /// When str0m is given a tick, once a drain has run dry. Until then it is left alone, if nothing is put in but packets of audio, each of
+    /// which brings forth nothing but itself.
     rest: Option<Instant>,
     /// What str0m wants and need not have at once.
     slow: Option<Instant>,
@@ -756,7 +756,8 @@ impl Drain<'_> {
                         leg.write_rtp(mid, write);
                         core.pace = Pace::Due;
                     } else if core.pace == Pace::Moved {
-                        (core.rest, wake) = (Some(at), Some(at));
+                        wake = Some(core.with_patience(at, now));
+                        core.rest = wake;
                     } else {
                         core.pace = Pace::Due;
                     }
@@ -770,7 +771,6 @@ impl Drain<'_> {
         core.effects.drain(..).for_each(&mut apply);
         packet.map(Effect::Transmit).into_iter().for_each(&mut apply);
         core.dirty = false;
-        let wake = wake.map(|at| core.with_patience(at, now));
         let wake = wake.into_iter().chain(core.deadline()).min().filter(|_| !core.ended);
         failure.map_or(Ok(wake), |error| Err(error.into()))
     }
