@@ -117,23 +117,20 @@ impl Express {
     /// str0m is told this datagram, which came to `destination`.
     pub(super) fn expect(&mut self, path: Path, destination: SocketAddr, class: Class, bytes: &[u8]) {
         let Some(template) = &mut self.template else { return };
-        match class {
-            // Once a report has come, str0m leaves the line's name away for good (RFC 8843 section 15); it can do nothing else to a packet.
-            Class::Rtcp if template.is_nameless => {}
-            Class::Stun => {
-                let way = (path.transport.protocol(), destination, path.remote);
-                let is_answer = stun::peek(bytes).is_some_and(|peek| peek.class == StunClass::Success);
-                // The way holds.
-                let holds = is_answer && way == (template.proto, template.source, template.destination);
-                template.doubted |= !holds;
-            }
-            _ => self.template = None,
-        }
+        let way = (path.transport.protocol(), destination, path.remote);
+        // str0m looks for a better way whenever it is told something. What comes by this one tells that it holds; a check may ask for another.
+        let holds = match class {
+            // Once a report has come, str0m leaves the line's name away for good (RFC 8843 section 15).
+            Class::Rtcp if template.is_nameless => true,
+            Class::Stun => stun::peek(bytes).is_some_and(|peek| peek.class == StunClass::Success),
+            _ => return self.forget(),
+        };
+        template.doubted |= !holds || way != (template.proto, template.source, template.destination);
     }
 
     /// Sees what str0m sends: what is not of ICE goes the way that packets go.
     pub(super) fn see(&mut self, made: &Transmit) {
-        if let Some(template) = self.template.as_mut().filter(|template| template.doubted)
+        if let Some(template) = &mut self.template
             && classify(&made.contents) == Class::Rtcp
         {
             let way = (template.proto, template.source, template.destination);
@@ -174,6 +171,8 @@ impl Express {
     pub(super) fn packet(&mut self, packet: &PlayoutPacket) -> Option<Transmit> {
         let template = self.template.as_ref().filter(|template| !template.doubted)?;
         let header = template.header(packet);
+        // One source's numbers under another's name could be sealed twice with the same nonce.
+        self.sent.filter(|sent| header[8..FIXED] == sent.ssrc.to_be_bytes())?;
         let bytes = self.sender.as_mut()?.protect_rtp(&header[..template.len], &packet.payload, packet.seq).ok()?;
         let sent = self.sent.as_mut()?;
         sent.packets = sent.packets.wrapping_add(1);
@@ -267,6 +266,7 @@ mod tests {
     fn a_packet_is_believed_in_until_something_may_have_changed_it() {
         let (request, success) = (stun([0, 1]), stun([1, 1]));
         assert_eq!(believes(false, THEIRS, Class::Rtcp, &RECEIVER_REPORT).1, Some(true));
+        assert_eq!(believes(false, ELSEWHERE, Class::Rtcp, &RECEIVER_REPORT).1, Some(false));
         assert_eq!(believes(true, THEIRS, Class::Rtcp, &RECEIVER_REPORT).1, None, "the name goes");
         assert_eq!(believes(false, THEIRS, Class::Stun, &success).1, Some(true));
         assert_eq!(believes(false, THEIRS, Class::Stun, &request).1, Some(false));
@@ -279,7 +279,8 @@ mod tests {
             (THEIRS, &success[..], false),
             (ELSEWHERE, &RECEIVER_REPORT, false),
             (THEIRS, &RECEIVER_REPORT, true),
-            (ELSEWHERE, &RECEIVER_REPORT, true),
+            (THEIRS, &success[..], true),
+            (ELSEWHERE, &RECEIVER_REPORT, false),
         ] {
             express.see(&sent(destination, bytes));
             assert_eq!(express.template.map(|template| !template.doubted), Some(believed), "{destination} {bytes:?}");

@@ -47,9 +47,12 @@ const CHECKED_AGAIN: Duration = Duration::from_secs(30);
 const MEDIA_LINES: usize = 16;
 /// Relayed addresses of one peer connection that are remembered: each outlives an hour, unless its server fails.
 const RELAYED: usize = 8;
+/// Type of a binding request (RFC 8489 section 5).
+const BINDING_REQUEST: [u8; 2] = [0, 1];
 /// Bytes that data channels may buffer: nobody uses them here.
 const SCTP_BUFFER: usize = 8 * 1024;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Leg {
     pub(super) rtc: Box<Rtc>,
     pub(super) playout: Playout,
@@ -87,6 +90,8 @@ pub(super) struct Leg {
     proven: Instant,
     /// Since then, what lies between has been doubted.
     pub(super) doubted: bool,
+    /// A check of ours has left since the last answer to one.
+    asks: bool,
     connected: bool,
 }
 
@@ -161,6 +166,7 @@ impl Leg {
             begun: now,
             proven: now,
             doubted: false,
+            asks: false,
             connected: false,
         }
     }
@@ -181,6 +187,7 @@ impl Leg {
         now: Instant,
     ) -> Result<Answered, SignalFault> {
         self.checks.forget();
+        self.express.forget();
         let invalid = |text: &str| SignalFault::InvalidSdp(text.chars().take(120).collect());
         match offer.sdp.lines().filter(|line| line.starts_with("m=")).count() {
             0 => return Err(invalid("no media lines")),
@@ -338,6 +345,8 @@ impl Leg {
                 return false;
             }
             self.checks.give((path, destination), bytes, now);
+        } else {
+            self.asks = false;
         }
         (self.proven, self.doubted) = (now, false);
         true
@@ -360,9 +369,15 @@ impl Leg {
         Some(answer)
     }
 
-    /// Learns from what str0m answers.
-    pub(super) fn note_answer(&mut self, host: &Host, made: &Transmit) {
+    /// Learns from what str0m asks and answers.
+    pub(super) fn note_check(&mut self, host: &Host, made: &Transmit) {
+        self.asks |= made.contents.starts_with(&BINDING_REQUEST);
         self.checks.note(&host.crypto, &self.local.pwd, made);
+    }
+
+    /// Whether what str0m wants next may be an answer or a second try.
+    pub(super) fn is_urgent(&self) -> bool {
+        !self.connected || self.asks
     }
 
     /// Takes note of a check that came by this path; returns whether ICE is to have it.

@@ -158,7 +158,7 @@ pub struct SessionCore {
     pub(crate) bug: bool,
 }
 
-/// What str0m wants so far ahead is no answer and no second try: it is the next check of consent, or the next report.
+/// What str0m wants so far ahead, while no check of ours waits for its answer, is the next check of consent, or the next report.
 const SLOW: Duration = Duration::from_secs(1);
 /// So long such a thing waits for something else to come up, and goes along with it: a second look at a session costs more than a second
 /// thing done. Checks stay within 6 s of each other (RFC 7675 section 5.1), and once they have met the reports, they go together.
@@ -663,8 +663,8 @@ impl SessionCore {
 
     /// When a tick is wanted of which str0m says `at`.
     fn with_patience(&mut self, at: Instant, now: Instant) -> Instant {
-        let connected = self.leg.as_ref().is_some_and(Leg::is_connected);
-        let slow = connected && (self.slow == Some(at) || at.saturating_duration_since(now) >= SLOW);
+        let urgent = self.leg.as_ref().is_none_or(Leg::is_urgent);
+        let slow = !urgent && (self.slow == Some(at) || at.saturating_duration_since(now) >= SLOW);
         self.slow = slow.then_some(at);
         if slow { at + PATIENCE } else { at }
     }
@@ -741,7 +741,7 @@ impl Drain<'_> {
                     if let Err(Distrust) = leg.learn_packet(&core.host, &transmit) {
                         apply(Effect::LongWay);
                     }
-                    leg.note_answer(&core.host, &transmit);
+                    leg.note_check(&core.host, &transmit);
                     leg.note_source(&transmit);
                     apply(Effect::Transmit(leg.express.complete(transmit)));
                 }

@@ -48,6 +48,30 @@ fn checks_of_consent_wait_for_company_and_not_for_long() {
 }
 
 #[test]
+fn a_check_that_is_not_answered_waits_for_no_company() {
+    for plays in [false, true] {
+        let mut net = Net::seeded(59);
+        let bob = if plays { net.call("sine-440") } else { net.listener() };
+        net.run_for(secs(60));
+        net.dark(bob, true);
+        let mut checked = Vec::new();
+        for _ in 0..1_400 {
+            net.record_mut(bob).sent.clear();
+            net.run_for(ms(10));
+            let checks = net.record(bob).sent.iter().filter(|sent| !sent.up && sent.class() == Class::Stun);
+            checked.extend(checks.filter(|sent| sent.bytes[..2] == [0, 1]).map(|_| net.now()));
+        }
+        let gaps: Vec<_> = checked.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+        // Two at the pace of those that are answered, and then more often.
+        let wanted = [5_000, 500, 1_000];
+        assert!(gaps.len() >= wanted.len(), "{plays}: {gaps:?}");
+        for (gap, wanted) in gaps.iter().zip(wanted) {
+            assert!((wanted - 50..=wanted + 50).contains(gap), "{plays}: {gaps:?}");
+        }
+    }
+}
+
+#[test]
 fn a_half_open_connection_is_given_up_after_thirty_seconds() {
     let mut net = Net::seeded(52);
     let born = net.now();

@@ -201,6 +201,24 @@ fn when_its_relay_dies_a_client_restarts_ice_and_hears_again_by_another() {
 }
 
 #[test]
+fn an_answer_that_waited_changes_packets_when_it_is_given() {
+    let mut net = Net::seeded(12);
+    let who = net.listener_with_outside_relay(false);
+    net.relay(who, FIRST);
+    net.start(who, "sine-440");
+    net.run_for(secs(20));
+    net.lose_relay(who, FIRST);
+    net.record_mut(who).said.clear();
+    net.renegotiate(who);
+    net.run_for(GATHERING.saturating_sub(ms(50)));
+    assert_eq!(said(&net, who), [""; 0]);
+    let long_ways = |net: &Net| net.record(who).turns - u64::from(net.short_ways(who));
+    let before = long_ways(&net);
+    net.run_for(ms(100));
+    assert_eq!((said(&net, who), long_ways(&net) - before), (vec!["WebrtcAnswer".to_owned()], 1));
+}
+
+#[test]
 fn a_relay_that_comes_too_late_is_offered_by_a_restart() {
     let mut net = Net::seeded(10);
     net.block();
