@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { bareDocument, freshPage } from "./lib/browser.js";
 import { TOKEN, startServer } from "./lib/server.js";
 import { setStage } from "./lib/stage.js";
+import { directWords } from "./lib/ways.js";
 
 /** @typedef {import("./lib/browser.js").Page} Page */
 /** @typedef {{ user: string, hz: number, page: Page, context: import("../../web/node_modules/playwright-core/index.d.ts").BrowserContext }} Visitor */
@@ -150,8 +151,8 @@ for (const users of [["bob", "ann"], ["ann", "cid", "bob"]]) {
         assert.ok(points > 3 && points <= took / 33 + 3, `thinned to ${points} in ${took} ms`);
       }
       const figures = /** @type {any} */ (await ask(one, (page) => page.figures()));
-      for (const { state, path, words, kbpsOut, rttMs, verdict } of Object.values(figures)) {
-        assert.deepEqual([state, path, words], ["connected", "direct", "direct in the LAN"]);
+      for (const { state, path, pair, words, kbpsOut, rttMs, verdict } of Object.values(figures)) {
+        assert.deepEqual([state, path, words], ["connected", "direct", directWords(pair)]);
         assert.ok(kbpsOut > 10 && rttMs >= 0 && verdict.text, JSON.stringify(figures));
       }
       await ask(one, ({ room }) => room.close());

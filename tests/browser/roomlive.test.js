@@ -8,6 +8,7 @@ import { hearTone } from "./lib/ears.js";
 import { allTogether, figures, knock, openPane, perceives, sounds, walkIn } from "./lib/people.js";
 import { TOKEN, startServer } from "./lib/server.js";
 import { setStage } from "./lib/stage.js";
+import { directWords } from "./lib/ways.js";
 
 /** @typedef {import("./lib/people.js").Person} Person */
 
@@ -476,7 +477,7 @@ test("the figures of a connection: its pair, its times, a verdict, and no secret
     await allTogether([ann, ben]);
     await openPane(ann, "details");
     const card = ann.page.getByRole("region", { name: "Connection to Ben" });
-    await card.getByText(/direct in the LAN/).waitFor();
+    await card.getByText(/^direct/).waitFor();
     await ann.page.waitForFunction(() => /\d+ kbit\/s/.test(document.querySelector(".peer-card dl")?.textContent ?? ""));
     await ann.page.waitForTimeout(1_200);
     await shoot(ann.page, "roomlive-details-desk");
@@ -487,6 +488,7 @@ test("the figures of a connection: its pair, its times, a verdict, and no secret
     assert.deepEqual([room, user, peers.length], ["Blue", "Ann", 1]);
     const [report] = peers;
     assert.deepEqual([report.peer, report.state, report.path, report.pair.local.protocol], ["Ben", "connected", "direct", "udp"]);
+    await card.getByText(directWords(report.pair), { exact: true }).waitFor();
     for (const name of ["rttMs", "jitterMs", "kbpsIn", "kbpsOut", "lossPercent"]) assert.ok(Number.isFinite(report[name]), `${name}: ${report[name]}`);
     assert.ok(report.kbpsIn > 5 && report.kbpsOut > 5 && report.rttMs < 2_000);
     assert.deepEqual([report.video.in.width, report.video.in.height], [160, 90]);
