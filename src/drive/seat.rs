@@ -33,7 +33,12 @@ pub struct Origin {
 }
 
 /// One session but for its mailbox.
+///
+/// What each packet of audio reads comes first, in this order, down to the core's own: where thousands listen, none of it is in a cache near
+/// by, and a packet waits longer for lines that lie apart than it takes to be sealed.
+#[repr(C)]
 pub struct Seat {
+    over: bool,
     core: SessionCore,
     key: SessionKey,
     id: SessionId,
@@ -55,7 +60,6 @@ pub struct Seat {
     due: Option<Instant>,
     /// The tick that is on its way, which may come too early.
     armed: Option<Instant>,
-    over: bool,
 }
 
 /// As the worker and the actor share it, on one thread. Neither holds it while the other runs.
@@ -72,6 +76,7 @@ impl Seat {
     #[must_use]
     pub fn new(core: SessionCore, key: SessionKey, id: SessionId, hub: Rc<Hub>) -> SharedSeat {
         Rc::new(RefCell::new(Self {
+            over: false,
             core,
             key,
             id,
@@ -86,7 +91,6 @@ impl Seat {
             place: None,
             due: None,
             armed: None,
-            over: false,
         }))
     }
 
@@ -126,9 +130,9 @@ impl Seat {
         self.hub.forget(self.key, &self.id);
     }
 
-    /// Plays a turn of audio; returns whether [`settle`](Self::settle) is wanted.
-    pub fn play(&mut self, turn: &AudioTurn, now: Instant) -> bool {
-        if self.play_on(turn, now) {
+    /// Plays a turn of audio; returns whether [`settle`](Self::settle) is wanted. `hub` is its own, which its worker has at hand.
+    pub fn play(&mut self, hub: &Hub, turn: &AudioTurn, now: Instant) -> bool {
+        if self.play_on(hub, turn, now) {
             return false;
         }
         self.step(Input::Audio(turn), None, now);
@@ -136,8 +140,8 @@ impl Seat {
     }
 
     /// Plays a turn of audio if that is all that there is to do; returns whether it was. Most turns of most listeners are like that.
-    fn play_on(&mut self, turn: &AudioTurn, now: Instant) -> bool {
-        let Self { core, hub, over, .. } = self;
+    fn play_on(&mut self, hub: &Hub, turn: &AudioTurn, now: Instant) -> bool {
+        let Self { core, over, .. } = self;
         if *over {
             return false;
         }
@@ -490,10 +494,10 @@ mod tests {
         // In a turn of audio it is the same.
         let silence = [(); 2].map(|()| Frame::Whole([0xf8, 0xff, 0xfe].into()));
         let turn = AudioTurn { time: MediaTime(960), silence, taps: Vec::new() };
-        assert!(!good.seat.borrow_mut().play(&turn, Clock.now()), "it has nothing to play");
+        assert!(!good.seat.borrow_mut().play(&hub, &turn, Clock.now()), "it has nothing to play");
         good.seat.borrow_mut().core.bug = true;
         let turn = AudioTurn { time: MediaTime(1920), ..turn };
-        assert!(good.seat.borrow_mut().play(&turn, Clock.now()) && good.seat.borrow().over);
+        assert!(good.seat.borrow_mut().play(&hub, &turn, Clock.now()) && good.seat.borrow().over);
         assert!(render(&registry).contains("failures_total 2\n"), "once a session");
     }
 

@@ -428,7 +428,7 @@ fn play(hub: &Hub, turn: &AudioTurn) {
         if played % BATCH == 0 {
             now = hub.clock.now();
         }
-        if seat.borrow_mut().play(turn, now) {
+        if seat.borrow_mut().play(hub, turn, now) {
             changed.push(seat.clone());
         }
     }

@@ -41,15 +41,16 @@ struct Template {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Distrust;
 
-/// The short way of one peer connection.
+/// The short way of one peer connection, beginning with what each packet reads.
+#[repr(C)]
 pub(super) struct Express {
-    export: Option<Export>,
-    sender: Option<SrtpSender>,
     template: Option<Template>,
-    /// What we make has been compared with what str0m makes.
-    proven: bool,
     /// Of now; none before there is a source.
     sent: Option<Sent>,
+    sender: Option<SrtpSender>,
+    export: Option<Export>,
+    /// What we make has been compared with what str0m makes.
+    proven: bool,
     /// Of other sources that are still there.
     others: Vec<Sent>,
 }
@@ -67,7 +68,7 @@ struct Sent {
 impl Express {
     /// With the keys that `export` will bring; without one, no packet goes this way.
     pub(super) fn new(export: Option<Export>) -> Self {
-        Self { export, sender: None, template: None, proven: false, sent: None, others: Vec::new() }
+        Self { template: None, sent: None, sender: None, export, proven: false, others: Vec::new() }
     }
 
     #[cfg(test)]

@@ -52,15 +52,16 @@ const BINDING_REQUEST: [u8; 2] = [0, 1];
 /// Bytes that data channels may buffer: nobody uses them here.
 const SCTP_BUFFER: usize = 8 * 1024;
 
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+/// A peer connection, beginning with what each packet reads.
+#[repr(C)]
 pub(super) struct Leg {
-    pub(super) rtc: Box<Rtc>,
-    pub(super) playout: Playout,
-    pub(super) echo: Echo,
-    pub(super) express: Express,
-    pub(super) checks: Checks,
     /// Where our audio goes, once negotiated.
     audio: Option<(Mid, Pt)>,
+    pub(super) playout: Playout,
+    pub(super) express: Express,
+    pub(super) rtc: Box<Rtc>,
+    pub(super) echo: Echo,
+    pub(super) checks: Checks,
     /// The last packet that str0m was given.
     written: Option<PlayoutPacket>,
     local: IceCredentials,
@@ -143,12 +144,12 @@ impl Leg {
             rtc.add_local_candidate(candidate);
         }
         Self {
-            rtc: Box::new(rtc),
-            playout: Playout::new(host.random()),
-            echo: Echo::default(),
-            express,
-            checks: Checks::default(),
             audio: None,
+            playout: Playout::new(host.random()),
+            express,
+            rtc: Box::new(rtc),
+            echo: Echo::default(),
+            checks: Checks::default(),
             written: None,
             local,
             remote: None,

@@ -128,31 +128,32 @@ pub enum SessionState {
     Streaming,
 }
 
-/// One session.
+/// One session. What [`play_on`](SessionCore::play_on) reads comes first and together, which spares a packet its waits for memory.
+#[repr(C)]
 pub struct SessionCore {
+    /// The second half of a frame, and when it is due.
+    half: Option<(Instant, PlayoutPacket)>,
+    /// When str0m is given a tick, once a drain has run dry. Until then it is left alone, if nothing is put in but packets of audio, each of
+    /// which brings forth nothing but itself.
+    rest: Option<Instant>,
+    /// `generation_started` was sent; holds the number of ticks since.
+    generation: Option<u64>,
+    dirty: bool,
+    ended: bool,
+    leg: Option<Leg>,
     host: Arc<Host>,
     profile: Profile,
     locals: Locals,
-    leg: Option<Leg>,
     early: Vec<CandidateInit>,
     outside: Outside,
     /// What the client wants to hear.
     wanted: Option<VoiceKey>,
-    /// `generation_started` was sent; holds the number of ticks since.
-    generation: Option<u64>,
     dropped: Option<Instant>,
-    ended: bool,
     effects: VecDeque<Effect>,
     writes: VecDeque<(Mid, RtpWrite)>,
-    /// The second half of a frame, and when it is due.
-    half: Option<(Instant, PlayoutPacket)>,
     pace: Pace,
-    /// When str0m is given a tick, once a drain has run dry. Until then it is left alone, if nothing is put in but packets of audio, each of
-    /// which brings forth nothing but itself.
-    rest: Option<Instant>,
     /// What str0m wants and need not have at once.
     slow: Option<Instant>,
-    dirty: bool,
     /// The next input is one that panics.
     #[cfg(test)]
     pub(crate) bug: bool,
@@ -190,23 +191,23 @@ impl SessionCore {
     #[must_use]
     pub fn new(host: Arc<Host>, profile: Profile, locals: impl Into<Locals>) -> Self {
         Self {
+            half: None,
+            rest: None,
+            generation: None,
+            dirty: false,
+            ended: false,
+            leg: None,
             host,
             profile,
             locals: locals.into(),
-            leg: None,
             early: Vec::new(),
             outside: Outside::default(),
             wanted: None,
-            generation: None,
             dropped: None,
-            ended: false,
             effects: VecDeque::new(),
             writes: VecDeque::new(),
-            half: None,
             pace: Pace::Behind,
-            rest: None,
             slow: None,
-            dirty: false,
             #[cfg(test)]
             bug: false,
         }

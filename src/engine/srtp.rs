@@ -44,12 +44,13 @@ impl std::fmt::Debug for Exported {
     }
 }
 
-/// Protects what we send.
+/// Protects what we send. A packet of media needs the first of it alone.
+#[repr(C)]
 pub(super) struct SrtpSender {
-    crypto: Arc<CryptoProvider>,
     media: Cipher,
     /// RTCP is rare: its cipher is made when it is needed.
     control: Keys,
+    crypto: Arc<CryptoProvider>,
 }
 
 /// Session keys (RFC 3711 section 4.3).
@@ -79,7 +80,7 @@ impl SrtpSender {
         let keys = |labels| Keys::derive(crypto, exported, labels);
         let media = keys([label::RTP_KEY, label::RTP_AUTH, label::RTP_SALT])?;
         let control = keys([label::RTCP_KEY, label::RTCP_AUTH, label::RTCP_SALT])?;
-        Some(Self { crypto: crypto.clone(), media: media.cipher(crypto).ok()?, control })
+        Some(Self { media: media.cipher(crypto).ok()?, control, crypto: crypto.clone() })
     }
 
     /// An RTP packet from its header, which names the SSRC and the low half of `index`, and its payload. `index` is the extended
