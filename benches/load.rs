@@ -1,5 +1,5 @@
 //! What `make load` measured, as a table and a plot: reads the reports that `voxcast load --json` wrote. Of the machine alone it measures
-//! what a datagram costs, so that a slow server can be told from a slow hour.
+//! what a datagram and a read of memory cost, so that a slow server can be told from a slow hour.
 
 use std::net::UdpSocket;
 use std::path::Path;
@@ -20,7 +20,7 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     };
     if plot == "bare" {
-        println!("{:.2}", bare_datagram()?);
+        println!("{:.2} {:.0}", bare_datagram()?, bare_read());
         return Ok(());
     }
     let mut reports = reports.iter().map(|path| Report::read(path)).collect::<anyhow::Result<Vec<_>>>()?;
@@ -64,10 +64,46 @@ fn bare_datagram() -> anyhow::Result<f64> {
     Ok(times[ROUNDS / 2])
 }
 
+/// Nanoseconds in which this machine now reads a line of memory out of as much as thousands of sessions take, each read waiting for the one
+/// before: the median of so many rounds. The last cache holds so much, but not while somebody else fills it: a bare datagram needs little
+/// of it and feels nothing of that, a server of thousands does.
+#[expect(clippy::disallowed_methods, reason = "a bench measures by the clock")]
+fn bare_read() -> f64 {
+    /// Bytes.
+    const LINE: u32 = 64;
+    const LINES: u32 = (8 << 20) / LINE;
+    const ROUNDS: usize = 100;
+    // One ring through all lines, in an order that no cache foresees.
+    let mut order: Vec<u32> = (0..LINES).collect();
+    let mut state = 0x9e37_79b9_u32;
+    for place in (1..order.len()).rev() {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        order.swap(place, state as usize % (place + 1));
+    }
+    let mut lines = vec![[0_u32; LINE as usize / size_of::<u32>()]; order.len()];
+    for (here, next) in order.iter().zip(order.iter().cycle().skip(1)) {
+        lines[*here as usize][0] = *next;
+    }
+    let mut line = 0_u32;
+    let mut times = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        for _ in 0..LINES {
+            line = lines[line as usize][0];
+        }
+        times.push(began.elapsed().as_secs_f64() * 1e9 / f64::from(LINES));
+    }
+    std::hint::black_box(line);
+    times.sort_by(f64::total_cmp);
+    times[ROUNDS / 2]
+}
+
 /// One run: the JSON of `drive/load/report.rs`. To link all of the server for its type would take minutes.
 struct Report {
     json: Value,
-    /// What [`bare_datagram`] was before and after.
+    /// What [`bare_datagram`] and [`bare_read`] were before, and after.
     bare: String,
 }
 
@@ -76,7 +112,11 @@ impl Report {
         let text = std::fs::read_to_string(path).with_context(|| path.to_owned())?;
         let json = serde_json::from_str(&text).with_context(|| format!("{path} is no report"))?;
         let bare = std::fs::read_to_string(Path::new(path).with_extension("bare")).unwrap_or_default();
-        Ok(Self { json, bare: bare.split_whitespace().collect::<Vec<_>>().join(", ") })
+        let ends = bare.lines().map(|end| match end.split_once(' ') {
+            Some((datagram, read)) => format!("{datagram} us, {read} ns"),
+            None => format!("{end} us"),
+        });
+        Ok(Self { json, bare: ends.collect::<Vec<_>>().join("; ") })
     }
 
     /// What stands at this place (RFC 6901), if anything does.
@@ -120,7 +160,7 @@ impl Report {
 
 fn table(reports: &[&Report]) {
     println!(
-        "| listeners | packets lost | CPU per packet, the kernel's part | of a core | gap error p99, worst | join p99 | `start` to packet p99 | memory each | a bare datagram before, after |"
+        "| listeners | packets lost | CPU per packet, the kernel's part | of a core | gap error p99, worst | join p99 | `start` to packet p99 | memory each | a bare datagram and a read, before; after |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     for report in reports {
@@ -129,7 +169,7 @@ fn table(reports: &[&Report]) {
             refused => format!(", {refused} refused"),
         };
         println!(
-            "| {}{refused} | {} of {} | {:.1} us, {:.1} us | {:.0} % | {:.1} ms, {:.1} ms | {:.0} ms | {:.0} ms | {:.0} KiB | {} us |",
+            "| {}{refused} | {} of {} | {:.1} us, {:.1} us | {:.0} % | {:.1} ms, {:.1} ms | {:.0} ms | {:.0} ms | {:.0} KiB | {} |",
             report.joined(),
             report.number("/lost"),
             report.number("/expected"),
