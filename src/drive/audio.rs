@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Instant;
 
-use thread_priority::{ThreadBuilder, ThreadPriority};
+use thread_priority::ThreadBuilder;
 
 use crate::audio::AudioError;
 use crate::audio::counters::AudioCounters;
@@ -17,16 +17,12 @@ use crate::audio::station::Station;
 use crate::audio::voices::VOICES;
 use crate::drive::clock::Clock;
 use crate::drive::health::{Duty, Health};
+use crate::drive::priority;
 use crate::wire::ids::VoiceKey;
 use crate::wire::media::{AudioTurn, Cut, FRAME_TICKS, MediaTime, Tap};
 
 /// Takes every turn as it leaves, on the encoder's thread: what it does there delays the next turn.
 pub type Sink = Box<dyn FnMut(Arc<AudioTurn>, Lateness) + Send>;
-
-/// Of 1 to 99, as the kernel counts real-time priorities: above ordinary threads, below the kernel's own.
-const GENERATOR_PRIORITY: u8 = 50;
-/// Above the generator's: its rings hold a lead, and a frame that leaves late is heard.
-const ENCODER_PRIORITY: u8 = 51;
 
 /// Why there is no audio.
 #[derive(Debug, thiserror::Error)]
@@ -64,13 +60,13 @@ impl AudioEngine {
         let station = Station::new(control, counters)?;
         let start = clock.now();
 
-        let generator = Running::spawn(real_time("voxcast-generator", GENERATOR_PRIORITY), &shared, health.duty(), {
+        let generator = Running::spawn(priority::generator(), &shared, health.duty(), {
             let shared = Arc::clone(&shared);
             // Half a turn away from the encoder, so that neither waits for the other's core.
             let grid = Grid::new(start + FRAME_TIME / 2);
             move || generate(generator, grid, clock, &shared)
         })?;
-        let encoder = Running::spawn(real_time("voxcast-encoder", ENCODER_PRIORITY), &shared, health.duty(), {
+        let encoder = Running::spawn(priority::encoder(), &shared, health.duty(), {
             let (shared, generator) = (Arc::clone(&shared), generator.thread.clone());
             let pace = Pace::new(Grid::new(start));
             let work = Encoder { station, pace, clock, sink, generator, shared };
@@ -214,18 +210,6 @@ impl Drop for Running {
             tracing::error!(thread = self.thread.name(), "audio thread panicked");
         }
     }
-}
-
-/// A thread that asks for real-time priority. Where the system refuses, it runs all the same.
-fn real_time(name: &str, priority: u8) -> ThreadBuilder {
-    let priority = priority.try_into().map_or(ThreadPriority::Max, ThreadPriority::Crossplatform);
-    let builder = ThreadBuilder::default().name(name).priority(priority);
-    #[cfg(unix)]
-    let builder = {
-        use thread_priority::{RealtimeThreadSchedulePolicy, ThreadSchedulePolicy};
-        builder.policy(ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo))
-    };
-    builder
 }
 
 /// The generator's thread. Its turns need no precision, because the rings hold a lead; it looks once per frame time.

@@ -15,6 +15,7 @@ pub mod load;
 pub mod metrics;
 pub mod outbox;
 pub mod post;
+pub mod priority;
 pub mod providers;
 pub mod reflexive;
 pub mod relay;

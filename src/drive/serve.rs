@@ -15,11 +15,11 @@ use actix_service::{
 };
 use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::{App, HttpResponse, web};
-use thread_priority::ThreadPriority;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::gate::Gate;
 use super::http;
+use super::priority;
 use super::upgrade::upgrade;
 use super::visits::{self, Visits};
 
@@ -74,7 +74,7 @@ fn http_service<T>(gate: &web::Data<Gate>, leaving: &GracefulShutdownSignal) -> 
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    give_way();
+    priority::give_way();
     let pages = App::new()
         .app_data(gate.clone())
         .wrap(http::error_pages())
@@ -104,13 +104,4 @@ where
         .client_disconnect_timeout(DISCONNECTED)
         .upgrade(boxed::factory(sockets))
         .finish(boxed::factory(pages))
-}
-
-/// Lets media go first where they share a core: a page may wait, audio may not. For the thread of an HTTP worker.
-fn give_way() {
-    // Half as nice as can be (setpriority(2)): 10 of 20.
-    let nice = 25.try_into().map_or(ThreadPriority::Min, ThreadPriority::Crossplatform);
-    if let Err(fault) = nice.set_for_current() {
-        tracing::debug!(?fault, "HTTP has the same priority as media");
-    }
 }

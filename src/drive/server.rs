@@ -42,6 +42,7 @@ use super::hub::Common;
 use super::limits;
 use super::metrics::{AudioCollector, Metrics, RelayCollector};
 use super::post::{Post, PostBox};
+use super::priority;
 use super::providers;
 use super::reflexive::Outside;
 use super::rooms::Lobby;
@@ -393,6 +394,7 @@ impl Staff {
         let common = common.clone();
         // Sockets and the hub belong to the worker's own thread.
         arbiter.spawn_fn(move || {
+            priority::media_goes_first();
             drop(tell.send(Worker::new(id, common, Arc::new(host), post_box, sockets).start()));
         });
         let worker = told.await.map_err(|_| io::Error::other("a media worker did not start"))?;

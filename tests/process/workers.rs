@@ -1,6 +1,7 @@
 //! Several media workers behind one port: whoever the kernel hands a datagram to, the right session gets it.
 
 use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
@@ -9,7 +10,7 @@ use voxcast::engine::caller::{Caller, CallerHost};
 use super::client::{Listener, Socket};
 use super::heard::pitch;
 use super::http::metric;
-use super::server::{Server, TOKEN, now};
+use super::server::{Server, TOKEN, await_that, now};
 
 /// Peers of each test. The kernel gives the datagrams of each to any worker: that those of all come straight to their own has a
 /// probability of 2^-16 with two.
@@ -125,4 +126,33 @@ fn two_workers_serve_all() {
 #[test]
 fn eight_workers_serve_all() {
     workers_serve_all(8);
+}
+
+#[test]
+fn those_who_are_heard_go_before_all_others_where_the_system_lets_them() {
+    /// By `sched_setscheduler(2)`.
+    const FIFO: i64 = 1;
+    const ROUND_ROBIN: i64 = 2;
+    let may = Command::new("chrt").args(["--rr", "1", "true"]).stderr(Stdio::null()).status();
+    if !may.is_ok_and(|status| status.success()) {
+        return eprintln!("not tested: no thread may have real-time priority here");
+    }
+    let server = Server::start(&[("WORKERS", "3")]);
+    // After its name come, among others, a thread's niceness, real-time priority and policy (proc_pid_stat(5)).
+    let threads = || -> Vec<[i64; 3]> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs");
+        let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+        stats
+            .map(|stat| {
+                let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+                [16, 37, 38].map(|field| fields[field].parse().expect("a number"))
+            })
+            .collect()
+    };
+    await_that("HTTP gives way", || threads().iter().any(|[nice, ..]| *nice == 10));
+    let threads = threads();
+    let ranks = |wanted: i64| threads.iter().filter(move |[.., policy]| *policy == wanted).map(|[_, rank, _]| *rank);
+    let (audio, media): (Vec<_>, Vec<_>) = (ranks(FIFO).collect(), ranks(ROUND_ROBIN).collect());
+    assert_eq!((audio.len(), media.len()), (2, 3), "{threads:?}");
+    assert!(audio.iter().min() > media.iter().max(), "{threads:?}");
 }
