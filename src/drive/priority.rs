@@ -4,7 +4,7 @@
 use thread_priority::unix::{set_thread_priority_and_policy, thread_native_id};
 use thread_priority::{RealtimeThreadSchedulePolicy, ThreadBuilder, ThreadPriority, ThreadSchedulePolicy};
 
-/// Real-time priorities, of 1 to 99, as the kernel counts them. Its own threads are above them all.
+/// Real-time priorities, of 1 to 99, as the kernel counts them (sched(7)).
 mod rank {
     /// A frame that leaves the encoder late is heard.
     pub(super) const ENCODER: u8 = 51;
@@ -43,8 +43,8 @@ pub fn media_goes_first() {
 
 /// Lets all others go first: a page may wait. For the thread of an HTTP worker.
 pub fn give_way() {
-    // Half as nice as can be (setpriority(2)): 10 of 20.
-    if let Err(fault) = of(25).set_for_current() {
+    // Half as nice as can be (setpriority(2)): 22 of 99 on the way from 19 to -20 is 10.
+    if let Err(fault) = of(22).set_for_current() {
         tracing::debug!(?fault, "HTTP has the same priority as other programs");
     }
 }
